@@ -1,0 +1,263 @@
+"""The devices a case can run on: what each is, and what to do where one is missing.
+
+A device that was asked for and is missing is an error that says what was found, never a skip.
+``python -m moeproof.devices NAME`` checks one from the command line (the preflight of
+``tox -e cuda`` and ``tox -e rocm``).
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from collections.abc import MutableMapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+DEVICE_NAMES = ("cpu", "cuda", "rocm")
+_KERNEL_MODULES = Path("/sys/module")
+
+
+@dataclass(frozen=True)
+class _Vendor:
+    """What to look for, and what to tell the user, when a GPU is missing."""
+
+    device_node: str
+    visibility_variables: tuple[str, ...]
+    container: str
+
+
+# Docker's options for AMD GPUs: ROCm documentation, "Running ROCm Docker containers".
+# PIP_BREAK_SYSTEM_PACKAGES: the pytorch/pytorch images keep torch in the system's Python (PEP 668).
+_DOCKER_RUN = (
+    "docker run --rm {gpu_options} --ipc=host -e PIP_BREAK_SYSTEM_PACKAGES=1"
+    ' -v "$PWD":/moeproof -w /moeproof {image}'
+    " sh -c 'python3 -m pip install tox && python3 -m tox -e {name}'"
+)
+_VENDORS = {
+    "cuda": _Vendor(
+        device_node="/dev/nvidiactl",
+        visibility_variables=("CUDA_VISIBLE_DEVICES",),
+        container=_DOCKER_RUN.format(
+            gpu_options="--gpus all", image="pytorch/pytorch:latest", name="cuda"
+        ),
+    ),
+    "rocm": _Vendor(
+        device_node="/dev/kfd",
+        visibility_variables=(
+            "ROCR_VISIBLE_DEVICES",
+            "HIP_VISIBLE_DEVICES",
+            "CUDA_VISIBLE_DEVICES",
+        ),
+        container=_DOCKER_RUN.format(
+            gpu_options="--device /dev/kfd --device /dev/dri --group-add video --shm-size 16g",
+            image="rocm/pytorch:latest",
+            name="rocm",
+        ),
+    ),
+}
+
+
+class DeviceError(ValueError):
+    """The device's name is unknown, or the device is not usable on this machine."""
+
+
+@dataclass(frozen=True)
+class Device:
+    """One of ``DEVICE_NAMES``; raises ``DeviceError`` for any other name."""
+
+    name: str
+
+    def __post_init__(self) -> None:
+        if self.name not in DEVICE_NAMES:
+            raise DeviceError(f"device: got {self.name!r}, allowed: {', '.join(DEVICE_NAMES)}")
+
+    @property
+    def is_gpu(self) -> bool:
+        return self.name != "cpu"
+
+    @property
+    def torch_device(self) -> torch.device:
+        """Where tensors go. torch calls AMD GPUs ``cuda`` too."""
+        import torch
+
+        return torch.device("cuda:0" if self.is_gpu else "cpu")
+
+
+def resolve_device(name: str) -> Device:
+    """The device of that name, checked to be usable here.
+
+    Raises ``DeviceError`` for an unknown name, for a missing torch, for a torch built for another
+    vendor, and where torch sees no GPU; the message lists what was found and how to start a
+    container that has the device.
+    """
+    device = Device(name)
+    torch = _import_torch(name)
+    if not device.is_gpu:
+        return device
+    builds = {"cuda": torch.version.cuda, "rocm": torch.version.hip}
+    # A HIP build may report a CUDA version as well, so HIP decides whose build it is.
+    built_for = "rocm" if builds["rocm"] else "cuda" if builds["cuda"] else None
+    if built_for is None:
+        raise _missing(name, "this torch is built for the CPU only")
+    if built_for != name:
+        raise _missing(name, f"this torch is built for device {built_for!r}")
+    if not torch.cuda.is_available():
+        raise _missing(name, "torch sees no GPU")
+    return device
+
+
+def prepare_environment(name: str, environ: MutableMapping[str, str]) -> None:
+    """Set what must be set before the implementation is imported in a worker.
+
+    Triton reads ``TRITON_INTERPRET`` while kernels are being decorated. The CPU needs Triton's
+    interpreter; on a GPU a variable left over in the shell would make a run that never reaches
+    the GPU's code.
+    """
+    if Device(name).is_gpu:
+        environ.pop("TRITON_INTERPRET", None)
+    else:
+        environ["TRITON_INTERPRET"] = "1"
+
+
+def synchronize(device: Device) -> None:
+    """Wait until all work queued on the device is done, so that its errors surface here."""
+    if device.is_gpu:
+        import torch
+
+        torch.cuda.synchronize(device.torch_device)
+
+
+def describe(device: Device) -> dict[str, str]:
+    """What the device is: ``name``, ``architecture`` (``sm_90``, ``gfx942``, ``x86_64``),
+    ``memory``, ``driver`` and ``runtime``.
+    """
+    if not device.is_gpu:
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        return {
+            "name": _processor_name(),
+            "architecture": platform.machine(),
+            "memory": _gibibytes(memory),
+            "driver": f"{platform.system()} {platform.release()}",
+            "runtime": f"Python {platform.python_version()}",
+        }
+    import torch
+
+    properties = torch.cuda.get_device_properties(device.torch_device)
+    if device.name == "rocm":
+        # "gfx942:sramecc+:xnack-": the target's features follow its name.
+        architecture = properties.gcnArchName.split(":")[0]
+        driver, runtime = _driver_version("amdgpu"), f"HIP {torch.version.hip}"
+    else:
+        architecture = f"sm_{properties.major}{properties.minor}"
+        driver, runtime = _driver_version("nvidia"), f"CUDA {torch.version.cuda}"
+    return {
+        "name": properties.name,
+        "architecture": architecture,
+        "memory": _gibibytes(properties.total_memory),
+        "driver": driver,
+        "runtime": runtime,
+    }
+
+
+def preflight(name: str) -> str:
+    """One line on the device of that name; a GPU has computed something before it is returned.
+
+    Raises ``DeviceError`` where ``resolve_device`` does, and where the GPU cannot compute (a driver
+    too old, an architecture this torch has no code for).
+    """
+    device = resolve_device(name)
+    torch = _import_torch(name)
+    if device.is_gpu:
+        try:
+            torch.ones(1, device=device.torch_device).sum().item()
+        except RuntimeError as error:
+            raise _missing(name, f"the GPU cannot compute: {error}") from error
+    return f"{name}: {', '.join(describe(device).values())}, torch {torch.__version__}"
+
+
+def main(arguments: list[str]) -> int:
+    """Print the preflight's line and return 0, or its explanation and return 1."""
+    if len(arguments) != 1:
+        print(
+            f"usage: python -m moeproof.devices {{{','.join(DEVICE_NAMES)}}}",
+            file=sys.stderr,
+        )
+        return 2
+    try:
+        print(preflight(arguments[0]))
+    except DeviceError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+def _import_torch(name: str) -> ModuleType:
+    try:
+        import torch
+    except (ImportError, OSError) as error:
+        raise DeviceError(
+            f"device {name!r}: torch cannot be imported ({error}); "
+            f"install moeproof[{name}] or use a container that brings torch"
+        ) from error
+    return torch
+
+
+def _missing(name: str, reason: str) -> DeviceError:
+    return DeviceError(
+        f"device {name!r}: {reason}\n"
+        f"  found: {_found(_VENDORS[name])}\n"
+        f"  On a machine with the GPU, in a checkout, a container with everything needed:\n"
+        f"    {_VENDORS[name].container}"
+    )
+
+
+def _found(vendor: _Vendor) -> str:
+    import torch
+
+    names = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    node = "present" if Path(vendor.device_node).exists() else "missing"
+    variables = [
+        f"{variable}={os.environ[variable]!r}" if variable in os.environ else f"{variable} not set"
+        for variable in vendor.visibility_variables
+    ]
+    return "; ".join(
+        [
+            f"torch {torch.__version__} (CUDA {torch.version.cuda}, HIP {torch.version.hip})",
+            f"{len(names)} devices" + (f": {', '.join(names)}" if names else ""),
+            f"{vendor.device_node} {node}",
+            *variables,
+        ]
+    )
+
+
+def _driver_version(kernel_module: str) -> str:
+    """A loaded kernel module's version. A driver that is part of the Linux kernel has none."""
+    version = _KERNEL_MODULES / kernel_module / "version"
+    if version.is_file():
+        return f"{kernel_module} {version.read_text().strip()}"
+    return f"{kernel_module} of unknown version on Linux {platform.release()}"
+
+
+def _processor_name() -> str:
+    """The processor's model name as Linux reports it, else what the platform module knows."""
+    information = Path("/proc/cpuinfo")
+    if information.is_file():
+        for line in information.read_text().splitlines():
+            key, _, value = line.partition(":")
+            if key.strip() == "model name":
+                return value.strip()
+    return platform.processor() or platform.machine()
+
+
+def _gibibytes(size: int) -> str:
+    return f"{size / 2**30:.1f} GiB"
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
