@@ -1,0 +1,61 @@
+"""What all checks have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from moeproof.case import Case, ValueFamily
+from moeproof.case_id import AnyCase
+from moeproof.implementation import Capabilities
+from moeproof.routing_pattern import find_pattern
+from moeproof.verdict import Finding
+
+GPU_DEVICES = frozenset({"cuda", "rocm"})
+ALL_DEVICES = frozenset({"cpu"}) | GPU_DEVICES
+
+
+@dataclass(frozen=True)
+class Check:
+    """One question put to an implementation, about one case.
+
+    Attributes:
+        name: as in reports and on the command line.
+        question: what PASS answers with yes.
+        applies: whether the question makes sense for a case.
+        missing: the capability that a case needs for this check and that is not claimed, in
+            words, or None.
+        judge: the answer, from a :class:`moeproof.trial.Trial` (or ``RouterTrial``).
+        devices: where it can run.
+    """
+
+    name: str
+    question: str
+    applies: Callable[[AnyCase], bool]
+    missing: Callable[[AnyCase, Capabilities], str | None]
+    judge: Callable[[Any], Finding]
+    devices: frozenset[str] = ALL_DEVICES
+
+
+def is_expert_case(case: AnyCase) -> bool:
+    """Whether a case calls ``fused_experts``."""
+    return isinstance(case, Case)
+
+
+def missing_for_experts(case: AnyCase, capabilities: Capabilities) -> str | None:
+    """The capability that running ``fused_experts`` on a case needs and that is not claimed."""
+    assert isinstance(case, Case)
+    pattern, _ = find_pattern(case.pattern)
+    needs = {
+        f"dtype {case.problem.dtype}": case.problem.dtype in capabilities.dtypes,
+        f"layout {case.layout.value}": case.layout in capabilities.layouts,
+        "masked_ids": capabilities.masked_ids or not pattern.masked,
+        "duplicate_ids": capabilities.duplicate_ids or not pattern.duplicates,
+        "empty_batch": capabilities.empty_batch or case.problem.num_tokens > 0,
+        "subnormals": capabilities.subnormals or case.values is not ValueFamily.SUBNORMAL,
+    }
+    for need, claimed in needs.items():
+        if not claimed:
+            return f"{need} is not claimed"
+    return capabilities.unsupported(case)

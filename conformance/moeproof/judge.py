@@ -1,0 +1,85 @@
+"""One case, one check, one implementation: the verdict. Every way into the suite ends here."""
+
+from __future__ import annotations
+
+import time
+import traceback
+
+from moeproof.case import Case
+from moeproof.case_id import AnyCase
+from moeproof.checks import CHECKS, Check
+from moeproof.devices import Device
+from moeproof.implementation import Implementation
+from moeproof.trial import ContractViolation, RouterTrial, Trial
+from moeproof.verdict import Finding, Outcome, Verdict
+
+
+def checks_for(case: AnyCase, device_name: str) -> list[str]:
+    """Names of the checks that make sense for a case on a device, in order."""
+    return [
+        check.name
+        for check in CHECKS.values()
+        if device_name in check.devices and check.applies(case)
+    ]
+
+
+def make_trial(
+    case: AnyCase, implementation: Implementation, device: Device
+) -> Trial | RouterTrial:
+    """The trial that a case's checks share."""
+    if isinstance(case, Case):
+        return Trial(case, implementation, device)
+    return RouterTrial(case, implementation, device)
+
+
+def judge(trial: Trial | RouterTrial, check_name: str) -> Verdict:
+    """The verdict of one check on a trial.
+
+    FAIL: the answer is wrong, or is no answer by the contract. ERROR: the implementation raised,
+    or the case cannot tell. UNSUPPORTED: it does not claim what the case needs.
+    """
+    check = CHECKS[check_name]
+    started = time.perf_counter()
+    finding = _find(trial, check)
+    return as_verdict(
+        finding,
+        trial.case,
+        check_name,
+        seconds=time.perf_counter() - started,
+        reference=trial.implementation.name,
+    )
+
+
+def as_verdict(
+    finding: Finding, case: AnyCase, check_name: str, *, seconds: float, reference: str
+) -> Verdict:
+    """A finding beside its case."""
+    return Verdict(
+        case_id=case.case_id,
+        check=check_name,
+        outcome=finding.outcome,
+        message=finding.message,
+        figures=finding.figures,
+        worst=finding.worst,
+        evidence=finding.evidence,
+        seconds=seconds,
+        reproducer=(
+            f"moeproof replay '{case.case_id}' --check {check_name} --implementation {reference}"
+        ),
+    )
+
+
+def _find(trial: Trial | RouterTrial, check: Check) -> Finding:
+    try:
+        missing = check.missing(trial.case, trial.implementation.capabilities)
+        if missing is not None:
+            return Finding(Outcome.UNSUPPORTED, missing)
+        return check.judge(trial)
+    except ContractViolation as violation:
+        return Finding(Outcome.FAIL, str(violation))
+    except Exception as error:
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        return Finding(
+            Outcome.ERROR,
+            f"{type(error).__name__}: {error} ({place.filename}:{place.lineno})",
+        )

@@ -1,0 +1,161 @@
+"""One case on one implementation: its inputs, its oracle, and the ways a check may call it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from moeproof.case import Case, Layout
+from moeproof.devices import Device, synchronize
+from moeproof.implementation import Implementation
+from moeproof.inputs import ExpertInputs, make_inputs
+from moeproof.layout import PlacedTensor, place, to_array, to_tensor
+from moeproof.oracle import Interval, expert_interval
+from moeproof.router_case import RouterCase
+from moeproof.router_inputs import RouterInputs, make_router_inputs
+
+
+class ContractViolation(Exception):
+    """The implementation returned something that is not a right answer's shape, dtype or device."""
+
+
+@dataclass(frozen=True)
+class PlacedInputs:
+    """The five arguments of ``fused_experts``, placed in memory."""
+
+    tensors: dict[str, PlacedTensor]
+
+    def arguments(self) -> list[torch.Tensor]:
+        """The views to call with, in the order of the signature."""
+        return [placed.tensor for placed in self.tensors.values()]
+
+
+class Trial:
+    """A case of the experts, ready to be judged. What is costly is computed once, when asked for."""
+
+    def __init__(self, case: Case, implementation: Implementation, device: Device) -> None:
+        self.case = case
+        self.implementation = implementation
+        self.device = device
+
+    @cached_property
+    def inputs(self) -> ExpertInputs:
+        """The case's arrays."""
+        return make_inputs(self.case)
+
+    @cached_property
+    def interval(self) -> Interval:
+        """Where each element of a right output may lie."""
+        return self.interval_of(self.inputs)
+
+    @cached_property
+    def output(self) -> NDArray[Any]:
+        """The implementation's output (T, H) on the case, in storage dtype, on the CPU."""
+        return self.call(self.inputs)
+
+    def interval_of(self, inputs: ExpertInputs) -> Interval:
+        """The interval for other inputs of the same case."""
+        return expert_interval(
+            inputs,
+            dtype=self.case.problem.dtype,
+            independent_signs=self.case.values.has_independent_signs,
+        )
+
+    def place(self, inputs: ExpertInputs, layout: Layout | None = None) -> PlacedInputs:
+        """The inputs on the device, in the case's layout or another."""
+        chosen = layout or self.case.layout
+        target = self.device.torch_device
+        placed = {}
+        for name, array in inputs.arrays().items():
+            small = chosen is Layout.FAR_APART and name.startswith("topk")
+            here = Layout.CONTIGUOUS if small else chosen
+            placed[name] = place(array, layout=here, device=target)
+        return PlacedInputs(placed)
+
+    def call(self, inputs: ExpertInputs) -> NDArray[Any]:
+        """Call the implementation on inputs and return its output (T, H) on the CPU.
+
+        Raises:
+            ContractViolation: the result is not a (T, H) tensor of the input's dtype and device.
+        """
+        placed = self.place(inputs)
+        return self.call_placed(placed)
+
+    def call_placed(self, placed: PlacedInputs) -> NDArray[Any]:
+        """As :meth:`call`, on tensors already placed."""
+        return to_array(self.call_on_device(placed))
+
+    def call_on_device(self, placed: PlacedInputs) -> torch.Tensor:
+        """As :meth:`call_placed`, leaving the output on the device."""
+        arguments = placed.arguments()
+        with torch.no_grad():
+            output = self.implementation.fused_experts(*arguments)
+        synchronize(self.device)
+        require_tensor("output", output, like=arguments[0], shape=tuple(arguments[0].shape))
+        return output
+
+
+class RouterTrial:
+    """A router case, ready to be judged."""
+
+    def __init__(self, case: RouterCase, implementation: Implementation, device: Device) -> None:
+        self.case = case
+        self.implementation = implementation
+        self.device = device
+
+    @cached_property
+    def inputs(self) -> RouterInputs:
+        """The case's logits and bias."""
+        return make_router_inputs(self.case)
+
+    def call(self) -> tuple[NDArray[Any], NDArray[Any]]:
+        """``topk_ids`` (T, K) as int64 and ``topk_weights`` (T, K) as float64, on the CPU.
+
+        Raises:
+            ContractViolation: a result has the wrong type, shape, dtype or device.
+        """
+        problem = self.case.problem
+        if self.implementation.route is None:
+            raise ContractViolation("the implementation has no route")
+        target = self.device.torch_device
+        logits = to_tensor(self.inputs.router_logits).to(target)
+        bias = self.inputs.correction_bias
+        with torch.no_grad():
+            result = self.implementation.route(
+                logits,
+                problem.top_k,
+                scoring=problem.scoring,
+                renormalize=problem.renormalize,
+                correction_bias=None if bias is None else to_tensor(bias).to(target),
+                num_groups=problem.num_groups,
+                topk_groups=problem.topk_groups,
+                scaling_factor=problem.scaling_factor,
+            )
+        synchronize(self.device)
+        if not isinstance(result, tuple) or len(result) != 2:
+            raise ContractViolation(f"route returned {type(result).__name__}, expected a pair")
+        ids, weights = result
+        shape = (problem.num_tokens, problem.top_k)
+        integer = getattr(ids, "dtype", None)
+        integer = integer if integer in (torch.int32, torch.int64) else torch.int32
+        require_tensor("topk_ids", ids, like=logits.to(integer), shape=shape)
+        require_tensor("topk_weights", weights, like=logits.to(torch.float32), shape=shape)
+        return to_array(ids).astype(np.int64), to_array(weights).astype(np.float64)
+
+
+def require_tensor(name: str, value: Any, *, like: torch.Tensor, shape: tuple[int, ...]) -> None:
+    """Raise ContractViolation unless ``value`` is a tensor of this shape, on ``like``'s device and
+    of its dtype."""
+    if not isinstance(value, torch.Tensor):
+        raise ContractViolation(f"{name} is a {type(value).__name__}, not a tensor")
+    if tuple(value.shape) != shape:
+        raise ContractViolation(f"{name} has shape {tuple(value.shape)}, expected {shape}")
+    if value.dtype != like.dtype:
+        raise ContractViolation(f"{name} has dtype {value.dtype}, expected {like.dtype}")
+    if value.device != like.device:
+        raise ContractViolation(f"{name} is on {value.device}, expected {like.device}")
