@@ -1,0 +1,24 @@
+"""The truth: float64 values, and for each the interval a right implementation can land in.
+
+Pure numpy. The numbers of an implementation under test never enter here.
+"""
+
+from __future__ import annotations
+
+from moeproof.oracle.experts import expert_interval
+from moeproof.oracle.forward import expert_forward
+from moeproof.oracle.interval import Interval
+from moeproof.oracle.profile import UNDECLARED, RoundingProfile, candidate_profiles
+from moeproof.oracle.statistic import R_LIMIT, R_MINIMUM_OUTPUTS, r_statistic
+
+__all__ = [
+    "R_LIMIT",
+    "R_MINIMUM_OUTPUTS",
+    "UNDECLARED",
+    "Interval",
+    "RoundingProfile",
+    "candidate_profiles",
+    "expert_forward",
+    "expert_interval",
+    "r_statistic",
+]
