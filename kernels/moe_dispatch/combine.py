@@ -1,0 +1,93 @@
+"""Weighted sum of each token's K expert outputs, always in the order k = 0 .. K-1."""
+
+from __future__ import annotations
+
+import torch
+import triton
+import triton.language as tl
+
+from .numerics import round_to
+from .target import INTERPRETED
+
+_MAX_BLOCK_H = 1024
+_BLOCK_T = 16 if INTERPRETED else 1
+_UNROLL = 8
+"""Slots whose rows are loaded before the first is needed."""
+
+
+@triton.jit(do_not_specialize=["num_tokens"])
+def combine_kernel(
+    y_ptr,
+    ids_ptr,
+    weights_ptr,
+    out_ptr,
+    num_tokens,
+    hidden_size,
+    stride_it,
+    stride_ik,
+    stride_wt,
+    stride_wk,
+    NUM_EXPERTS: tl.constexpr,
+    TOP_K: tl.constexpr,
+    BLOCK_T: tl.constexpr,
+    BLOCK_H: tl.constexpr,
+    UNROLL: tl.constexpr,
+):
+    """out[t] = sum over k of weights[t, k] * y[t * K + k], in float32, rounded once.
+
+    y (T * K, H), out (T, H): contiguous. Slots whose id lies outside [0, E) are neither read nor
+    added.
+    """
+    blocks = tl.cdiv(hidden_size, BLOCK_H)
+    program = tl.program_id(0)
+    token = (program // blocks) * BLOCK_T + tl.arange(0, BLOCK_T)
+    columns = (program % blocks) * BLOCK_H + tl.arange(0, BLOCK_H)
+    is_token = token < num_tokens
+    is_column = columns[None, :] < hidden_size
+    token = token.to(tl.int64)
+    ids_ptrs = ids_ptr + token * stride_it
+    weights_ptrs = weights_ptr + token * stride_wt
+    y_ptrs = y_ptr + token[:, None] * TOP_K * hidden_size + columns[None, :]
+
+    total = tl.zeros((BLOCK_T, BLOCK_H), dtype=tl.float32)
+    for _ in tl.range(0, TOP_K, loop_unroll_factor=UNROLL):
+        expert = tl.load(ids_ptrs, mask=is_token, other=-1)
+        routed = (expert >= 0) & (expert < NUM_EXPERTS)
+        weight = tl.load(weights_ptrs, mask=routed, other=0.0).to(tl.float32)
+        y = tl.load(y_ptrs, mask=routed[:, None] & is_column, other=0.0).to(tl.float32)
+        total = tl.fma(tl.broadcast_to(weight[:, None], (BLOCK_T, BLOCK_H)), y, total)
+        ids_ptrs += stride_ik
+        weights_ptrs += stride_wk
+        y_ptrs += hidden_size
+
+    out_ptrs = out_ptr + token[:, None] * hidden_size + columns[None, :]
+    tl.store(
+        out_ptrs, round_to(total, out_ptr.dtype.element_ty), mask=is_token[:, None] & is_column
+    )
+
+
+def combine(
+    y: torch.Tensor, topk_ids: torch.Tensor, topk_weights: torch.Tensor, *, num_experts: int
+) -> torch.Tensor:
+    """(T, H) in y's dtype from y (T * K, H), `down`'s result; topk_ids and topk_weights: (T, K)."""
+    num_tokens, top_k = topk_ids.shape
+    hidden_size = y.shape[1]
+    out = y.new_empty((num_tokens, hidden_size))
+    block_h = min(_MAX_BLOCK_H, triton.next_power_of_2(hidden_size))
+    grid = (triton.cdiv(num_tokens, _BLOCK_T) * triton.cdiv(hidden_size, block_h),)
+    combine_kernel[grid](
+        y,
+        topk_ids,
+        topk_weights,
+        out,
+        num_tokens,
+        hidden_size,
+        *topk_ids.stride(),
+        *topk_weights.stride(),
+        NUM_EXPERTS=num_experts,
+        TOP_K=top_k,
+        BLOCK_T=_BLOCK_T,
+        BLOCK_H=block_h,
+        UNROLL=min(top_k, _UNROLL),
+    )
+    return out

@@ -1,0 +1,120 @@
+"""Second grouped GEMM: each scheduled row times its expert's down projection."""
+
+from __future__ import annotations
+
+import torch
+import triton
+import triton.language as tl
+
+from .numerics import dot_accumulate, round_to
+from .schedule import Schedule, load_slots, load_tile, tile_of_program
+from .tile_config import TileConfig
+
+
+@triton.jit(do_not_specialize=["max_tiles"])
+def down_kernel(
+    h_ptr,
+    w_ptr,
+    y_ptr,
+    schedule_ptr,
+    max_tiles,
+    intermediate_size,
+    hidden_size,
+    stride_we,
+    stride_wn,
+    stride_wk,
+    BLOCK_M: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+    GROUP_M: tl.constexpr,
+    EVEN_N: tl.constexpr,
+    EVEN_K: tl.constexpr,
+    WEIGHT_EVICTION: tl.constexpr,
+    ALLOW_TF32: tl.constexpr,
+):
+    """One (BLOCK_M, BLOCK_N) tile of y = h @ down^T, stored at the rows' slots.
+
+    h (T * K, I): contiguous, rows in schedule order. w (E, H, I): any strides. y (T * K, H):
+    contiguous, rows in slot order. Rows past the tile's end and columns past H repeat the last
+    valid one, so that the main loop needs no mask for them; they are not stored.
+    """
+    tile, column = tile_of_program(max_tiles, tl.cdiv(hidden_size, BLOCK_N), GROUP_M)
+    if tile >= tl.load(schedule_ptr):
+        return
+    expert, first_row, end_row = load_tile(schedule_ptr, tile, max_tiles)
+    rows = first_row + tl.arange(0, BLOCK_M)
+    valid_rows = tl.minimum(rows, end_row - 1)
+    columns = column * BLOCK_N + tl.arange(0, BLOCK_N)
+    weight_rows = columns if EVEN_N else tl.minimum(columns, hidden_size - 1)
+
+    k = tl.arange(0, BLOCK_K)
+    h_ptrs = h_ptr + valid_rows.to(tl.int64)[:, None] * intermediate_size + k[None, :]
+    w_ptrs = (
+        w_ptr
+        + expert.to(tl.int64) * stride_we
+        + weight_rows.to(tl.int64)[None, :] * stride_wn
+        + k.to(tl.int64)[:, None] * stride_wk
+    )
+    step = tl.full((), BLOCK_K, tl.int64)
+
+    y = tl.zeros((BLOCK_M, BLOCK_N), dtype=tl.float32)
+    for first_k in range(0, intermediate_size, BLOCK_K):
+        if EVEN_K:
+            h = tl.load(h_ptrs)
+            weight = tl.load(w_ptrs, eviction_policy=WEIGHT_EVICTION)
+        else:
+            inside = first_k + k < intermediate_size
+            h = tl.load(h_ptrs, mask=inside[None, :], other=0.0)
+            weight = tl.load(
+                w_ptrs, mask=inside[:, None], other=0.0, eviction_policy=WEIGHT_EVICTION
+            )
+        y = dot_accumulate(h, weight, y, ALLOW_TF32)
+        h_ptrs += BLOCK_K
+        w_ptrs += step * stride_wk
+
+    slots = load_slots(schedule_ptr, valid_rows, max_tiles)
+    y_ptrs = y_ptr + slots.to(tl.int64)[:, None] * hidden_size + columns[None, :]
+    stored = rows[:, None] < end_row
+    if not EVEN_N:
+        stored = stored & (columns[None, :] < hidden_size)
+    tl.store(y_ptrs, round_to(y, y_ptr.dtype.element_ty), mask=stored)
+
+
+def down(
+    h: torch.Tensor,
+    down_proj: torch.Tensor,
+    schedule: Schedule,
+    *,
+    tiles: TileConfig,
+    allow_tf32: bool,
+) -> torch.Tensor:
+    """y (T * K, H) in h's dtype, one row per slot, in slot order.
+
+    h: (T * K, I), `gate_up`'s result. down_proj: (E, H, I). Rows of slots that the schedule leaves
+    out stay unwritten.
+    """
+    hidden_size, intermediate_size = down_proj.shape[1:]
+    tile = tiles.down
+    y = h.new_empty((schedule.num_slots, hidden_size))
+    grid = (schedule.max_tiles * triton.cdiv(hidden_size, tile.block_n),)
+    down_kernel[grid](
+        h,
+        down_proj,
+        y,
+        schedule.buffer,
+        schedule.max_tiles,
+        intermediate_size,
+        hidden_size,
+        *down_proj.stride(),
+        BLOCK_M=tiles.block_m,
+        BLOCK_N=tile.block_n,
+        BLOCK_K=tile.block_k,
+        GROUP_M=tile.group_m,
+        EVEN_N=hidden_size % tile.block_n == 0,
+        EVEN_K=intermediate_size % tile.block_k == 0,
+        WEIGHT_EVICTION=tiles.weight_eviction,
+        ALLOW_TF32=allow_tf32,
+        num_warps=tile.num_warps,
+        num_stages=tile.num_stages,
+    )
+    return y

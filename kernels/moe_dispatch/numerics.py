@@ -1,0 +1,42 @@
+"""Dot products and roundings whose result does not depend on where they run.
+
+Triton's interpreter keeps bf16 values as 16-bit integers, so a dot of bf16 tiles multiplies their
+bit patterns, and its fp32 -> bf16 cast truncates. Both helpers here do the same arithmetic as the
+hardware does, in fp32, when (and only when) the interpreter runs them.
+"""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from .target import INTERPRETED
+
+
+@triton.jit
+def dot_accumulate(a, b, accumulator, ALLOW_TF32: tl.constexpr):
+    """`accumulator + a @ b` in fp32; fp32 operands are rounded to tf32 only if ALLOW_TF32.
+
+    a: (M, K), b: (K, N), both bf16, fp16 or fp32. accumulator: (M, N) float32.
+    """
+    if INTERPRETED:
+        # Exact: every bf16 and fp16 value is an fp32 value.
+        a = a.to(tl.float32)
+        b = b.to(tl.float32)
+    precision: tl.constexpr = "tf32" if ALLOW_TF32 else "ieee"
+    return tl.dot(a, b, accumulator, input_precision=precision)
+
+
+@triton.jit
+def round_to(value, dtype: tl.constexpr):
+    """`value` (float32) rounded to `dtype`, to nearest and ties to even; a NaN stays a NaN."""
+    if INTERPRETED and dtype == tl.bfloat16:
+        bits = value.to(tl.uint32, bitcast=True)
+        # Adding 0x7fff, or 0x8000 where the kept part is odd, carries into the kept 16 bits exactly
+        # when the value rounds away from zero; Inf has no low bits, so it stays.
+        odd = (bits >> 16) & 1
+        nearest = (bits + 0x7FFF + odd) & 0xFFFF0000
+        # The carry could turn a NaN into Inf or zero.
+        nearest = tl.where(value == value, nearest, 0x7FC00000)
+        value = nearest.to(tl.float32, bitcast=True)
+    return value.to(dtype)

@@ -1,0 +1,316 @@
+"""Router: which K experts each token goes to, and with what weights.
+
+All arithmetic is float32, whatever the logits' dtype. One program handles whole rows, and a row's
+result depends on that row alone.
+"""
+
+from __future__ import annotations
+
+import torch
+import triton
+import triton.language as tl
+
+from .numerics import dot_accumulate
+from .target import INTERPRETED
+
+_BLOCK_T = 16 if INTERPRETED else 4
+_LOGITS_BLOCK_T = 16
+_LOGITS_BLOCK_E = 16
+_LOGITS_BLOCK_K = 64 if INTERPRETED else 128
+
+_LOWEST = tl.constexpr(-(1 << 31))
+"""Rank of a column that must not be chosen; every candidate ranks higher."""
+
+
+@triton.jit
+def rank_of(value):
+    """int32 that orders float32 values as `<` does; NaN below -Inf, -0 equal to +0, > _LOWEST."""
+    bits = tl.where(value == 0, 0.0, value).to(tl.int32, bitcast=True)
+    # The bits of positive floats are ordered as integers; those of negative ones in reverse.
+    rank = tl.where(bits < 0, bits ^ 0x7FFFFFFF, bits)
+    return tl.where(value == value, rank, _LOWEST + 1)
+
+
+@triton.jit
+def sigmoid(logits, shift):
+    """`sigmoid(logits) * exp(-shift)` for shift <= 0, which must be 0 where a logit is >= 0."""
+    scaled = tl.exp(tl.minimum(logits, 0.0) - shift)
+    return tl.div_rn(scaled, 1.0 + tl.exp(-tl.abs(logits)))
+
+
+@triton.jit
+def divide_or_zero(values, total):
+    """`values / total[:, None]`; 0 where the total is 0, that is, where every value is 0."""
+    total = tl.where(total == 0, 1.0, total)
+    return tl.div_rn(values, tl.broadcast_to(total[:, None], values.shape))
+
+
+@triton.jit
+def finite_max(values):
+    """Largest value of each row; 0 for a row that holds nothing but -Inf."""
+    largest = tl.max(values, axis=1)
+    return tl.where(largest == float("-inf"), 0.0, largest)
+
+
+@triton.jit
+def group_limited(
+    ranks,
+    choice_scores,
+    expert_exists,
+    BLOCK_T: tl.constexpr,
+    NUM_GROUPS: tl.constexpr,
+    TOPK_GROUPS: tl.constexpr,
+    GROUP_SIZE: tl.constexpr,
+    GROUPS: tl.constexpr,
+    MEMBERS: tl.constexpr,
+):
+    """`ranks` with every column outside its row's TOPK_GROUPS best groups set to _LOWEST.
+
+    A group's score is the sum of its two best experts' scores (of its only expert's). Of equal
+    groups the lower one is kept.
+    """
+    usable = expert_exists & (choice_scores == choice_scores)
+    scores = tl.where(usable, choice_scores, float("-inf"))
+    scores = tl.reshape(scores, (BLOCK_T, GROUPS, MEMBERS))
+    group_score = tl.max(scores, axis=2)
+    if GROUP_SIZE > 1:
+        best = tl.argmax(scores, axis=2)
+        others = tl.arange(0, MEMBERS)[None, None, :] != best[:, :, None]
+        group_score += tl.max(tl.where(others, scores, float("-inf")), axis=2)
+    group = tl.arange(0, GROUPS)[None, :]
+    group_ranks = tl.where(group < NUM_GROUPS, rank_of(group_score), _LOWEST)
+    kept = tl.zeros((BLOCK_T, GROUPS), dtype=tl.int32)
+    for _ in range(TOPK_GROUPS):
+        chosen = group == tl.argmax(group_ranks, axis=1)[:, None]
+        kept = tl.where(chosen, 1, kept)
+        group_ranks = tl.where(chosen, _LOWEST, group_ranks)
+    kept = tl.broadcast_to(kept[:, :, None], (BLOCK_T, GROUPS, MEMBERS))
+    kept = tl.reshape(kept, (BLOCK_T, GROUPS * MEMBERS))
+    return tl.where(kept == 1, ranks, _LOWEST)
+
+
+@triton.jit(do_not_specialize=["num_tokens", "scaling_factor"])
+def routing_kernel(
+    logits_ptr,
+    bias_ptr,
+    ids_ptr,
+    weights_ptr,
+    num_tokens,
+    scaling_factor,
+    stride_lt,
+    stride_le,
+    stride_b,
+    NUM_EXPERTS: tl.constexpr,
+    TOP_K: tl.constexpr,
+    SCORING: tl.constexpr,
+    RENORMALIZE: tl.constexpr,
+    HAS_BIAS: tl.constexpr,
+    NUM_GROUPS: tl.constexpr,
+    TOPK_GROUPS: tl.constexpr,
+    BLOCK_T: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+    GROUPS: tl.constexpr,
+    MEMBERS: tl.constexpr,
+):
+    """ids and weights (T, K), contiguous, from logits (T, E) and bias (E,) of any strides.
+
+    Columns are laid out as GROUPS x MEMBERS, powers of two no smaller than the groups and the
+    experts in each; their order is that of the experts.
+    """
+    GROUP_SIZE: tl.constexpr = NUM_EXPERTS // NUM_GROUPS
+    LIMITED: tl.constexpr = TOPK_GROUPS < NUM_GROUPS
+    token = tl.program_id(0) * BLOCK_T + tl.arange(0, BLOCK_T)
+    is_token = token[:, None] < num_tokens
+    column = tl.arange(0, GROUPS * MEMBERS)
+    expert = (column // MEMBERS) * GROUP_SIZE + column % MEMBERS
+    exists = (column // MEMBERS < NUM_GROUPS) & (column % MEMBERS < GROUP_SIZE)
+    is_expert = exists[None, :]
+    row_ptrs = logits_ptr + token.to(tl.int64)[:, None] * stride_lt
+    logits = tl.load(
+        row_ptrs + expert.to(tl.int64)[None, :] * stride_le,
+        mask=is_token & is_expert,
+        other=float("-inf"),
+    ).to(tl.float32)
+    has_nan = tl.max((logits != logits).to(tl.int32), axis=1) == 1
+
+    # The experts are chosen by their logits where these order them as the scores do: a score may
+    # round two different logits to one value, or to 0.
+    choice = logits
+    if SCORING == "softmax":
+        largest = finite_max(tl.where(logits == logits, logits, float("-inf")))
+        exponentials = tl.exp(logits - largest[:, None])
+        exponential_sum = tl.sum(exponentials, axis=1)
+    if HAS_BIAS or LIMITED:
+        if SCORING == "softmax":
+            choice = divide_or_zero(exponentials, exponential_sum)
+        else:
+            choice = sigmoid(logits, 0.0)
+    if HAS_BIAS:
+        bias = tl.load(bias_ptr + expert.to(tl.int64) * stride_b, mask=exists, other=0.0)
+        choice += bias.to(tl.float32)[None, :]
+    ranks = tl.where(is_expert, rank_of(choice if HAS_BIAS else logits), _LOWEST)
+    if LIMITED:
+        ranks = group_limited(
+            ranks,
+            choice,
+            is_expert,
+            BLOCK_T,
+            NUM_GROUPS,
+            TOPK_GROUPS,
+            GROUP_SIZE,
+            GROUPS,
+            MEMBERS,
+        )
+
+    k = tl.arange(0, BLOCK_K)[None, :]
+    is_slot = is_token & (k < TOP_K)
+    chosen = tl.zeros((BLOCK_T, BLOCK_K), dtype=tl.int32)
+    for step in range(TOP_K):
+        best = tl.argmax(ranks, axis=1)[:, None]
+        chosen = tl.where(k == step, best, chosen)
+        ranks = tl.where(column[None, :] == best, _LOWEST, ranks)
+    chosen = (chosen // MEMBERS) * GROUP_SIZE + chosen % MEMBERS
+
+    chosen_logits = tl.load(
+        row_ptrs + chosen.to(tl.int64) * stride_le, mask=is_slot, other=float("-inf")
+    ).to(tl.float32)
+    if SCORING == "softmax":
+        if RENORMALIZE:
+            # Relative to the largest chosen logit, so that the sum cannot underflow.
+            largest = finite_max(chosen_logits)
+            weights = tl.exp(chosen_logits - largest[:, None])
+            weights = divide_or_zero(weights, tl.sum(weights, axis=1))
+        else:
+            weights = tl.exp(chosen_logits - largest[:, None])
+            weights = divide_or_zero(weights, exponential_sum)
+    else:
+        if RENORMALIZE:
+            # Scores of very negative logits are scaled up by a common factor before they underflow.
+            largest = finite_max(chosen_logits)
+            shift = tl.where(largest < -32.0, largest, 0.0)
+            weights = sigmoid(chosen_logits, shift[:, None])
+            weights = tl.where(is_slot, weights, 0.0)
+            weights = divide_or_zero(weights, tl.sum(weights, axis=1))
+        else:
+            weights = sigmoid(chosen_logits, 0.0)
+    weights = tl.where(has_nan[:, None], float("nan"), weights * scaling_factor)
+
+    out = token.to(tl.int64)[:, None] * TOP_K + k
+    tl.store(ids_ptr + out, chosen, mask=is_slot)
+    tl.store(weights_ptr + out, weights, mask=is_slot)
+
+
+@triton.jit(do_not_specialize=["num_tokens"])
+def router_logits_kernel(
+    x_ptr,
+    w_ptr,
+    logits_ptr,
+    num_tokens,
+    hidden_size,
+    stride_xt,
+    stride_xh,
+    stride_we,
+    stride_wh,
+    NUM_EXPERTS: tl.constexpr,
+    BLOCK_T: tl.constexpr,
+    BLOCK_E: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+    ALLOW_TF32: tl.constexpr,
+):
+    """One (BLOCK_T, BLOCK_E) tile of logits = x @ w^T in float32; logits (T, E): contiguous."""
+    blocks: tl.constexpr = (NUM_EXPERTS + BLOCK_E - 1) // BLOCK_E
+    program = tl.program_id(0)
+    token = (program // blocks) * BLOCK_T + tl.arange(0, BLOCK_T)
+    expert = (program % blocks) * BLOCK_E + tl.arange(0, BLOCK_E)
+    k = tl.arange(0, BLOCK_K)
+    x_rows = tl.minimum(token, num_tokens - 1).to(tl.int64)
+    w_rows = tl.minimum(expert, NUM_EXPERTS - 1).to(tl.int64)
+    x_ptrs = x_ptr + x_rows[:, None] * stride_xt + k.to(tl.int64)[None, :] * stride_xh
+    w_ptrs = w_ptr + w_rows[None, :] * stride_we + k.to(tl.int64)[:, None] * stride_wh
+    step = tl.full((), BLOCK_K, tl.int64)
+    logits = tl.zeros((BLOCK_T, BLOCK_E), dtype=tl.float32)
+    for first_k in range(0, hidden_size, BLOCK_K):
+        inside = first_k + k < hidden_size
+        x = tl.load(x_ptrs, mask=inside[None, :], other=0.0)
+        w = tl.load(w_ptrs, mask=inside[:, None], other=0.0)
+        if x.dtype != w.dtype:
+            x = x.to(tl.float32)
+            w = w.to(tl.float32)
+        logits = dot_accumulate(x, w, logits, ALLOW_TF32)
+        x_ptrs += step * stride_xh
+        w_ptrs += step * stride_wh
+    out = token.to(tl.int64)[:, None] * NUM_EXPERTS + expert[None, :]
+    tl.store(
+        logits_ptr + out,
+        logits,
+        mask=(token[:, None] < num_tokens) & (expert[None, :] < NUM_EXPERTS),
+    )
+
+
+def router_logits(
+    hidden_states: torch.Tensor, router_weight: torch.Tensor, *, allow_tf32: bool
+) -> torch.Tensor:
+    """(T, E) float32 from hidden_states (T, H) and router_weight (E, H), T > 0.
+
+    Operands of different dtypes are multiplied in float32.
+    """
+    num_tokens, hidden_size = hidden_states.shape
+    num_experts = router_weight.shape[0]
+    logits = torch.empty(
+        (num_tokens, num_experts), dtype=torch.float32, device=hidden_states.device
+    )
+    grid = (triton.cdiv(num_tokens, _LOGITS_BLOCK_T) * triton.cdiv(num_experts, _LOGITS_BLOCK_E),)
+    router_logits_kernel[grid](
+        hidden_states,
+        router_weight,
+        logits,
+        num_tokens,
+        hidden_size,
+        *hidden_states.stride(),
+        *router_weight.stride(),
+        NUM_EXPERTS=num_experts,
+        BLOCK_T=_LOGITS_BLOCK_T,
+        BLOCK_E=_LOGITS_BLOCK_E,
+        BLOCK_K=_LOGITS_BLOCK_K,
+        ALLOW_TF32=allow_tf32,
+    )
+    return logits
+
+
+def choose_experts(
+    logits: torch.Tensor,
+    top_k: int,
+    *,
+    scoring: str,
+    renormalize: bool,
+    correction_bias: torch.Tensor | None,
+    num_groups: int,
+    topk_groups: int,
+    scaling_factor: float,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """`api.route` without its checks, for T > 0."""
+    num_tokens, num_experts = logits.shape
+    ids = torch.empty((num_tokens, top_k), dtype=torch.int32, device=logits.device)
+    weights = torch.empty((num_tokens, top_k), dtype=torch.float32, device=logits.device)
+    routing_kernel[(triton.cdiv(num_tokens, _BLOCK_T),)](
+        logits,
+        logits if correction_bias is None else correction_bias,
+        ids,
+        weights,
+        num_tokens,
+        float(scaling_factor),
+        *logits.stride(),
+        0 if correction_bias is None else correction_bias.stride(0),
+        NUM_EXPERTS=num_experts,
+        TOP_K=top_k,
+        SCORING=scoring,
+        RENORMALIZE=renormalize,
+        HAS_BIAS=correction_bias is not None,
+        NUM_GROUPS=num_groups,
+        TOPK_GROUPS=topk_groups,
+        BLOCK_T=_BLOCK_T,
+        BLOCK_K=triton.next_power_of_2(top_k),
+        GROUPS=triton.next_power_of_2(num_groups),
+        MEMBERS=triton.next_power_of_2(num_experts // num_groups),
+    )
+    return ids, weights

@@ -1,0 +1,247 @@
+"""Which rows of which expert each tile works on, computed on the device.
+
+A *slot* is one (token, k) pair, numbered `token * K + k`. The schedule puts the slots in order of
+their expert (within an expert, in order of their number) and cuts each expert's rows into tiles of
+BLOCK_M. Slots whose id lies outside [0, E) are left out. Nothing is padded, nothing is read back to
+the host: launches that follow are sized for the worst case that T, K and E allow, and their surplus
+programs exit.
+
+The schedule is one int32 buffer:
+
+    [0]                    number of tiles
+    [1, 1 + M)             expert of each tile              M = max_tiles
+    [1 + M, 1 + 2M)        first row of each tile
+    [1 + 2M, 1 + 3M)       row after the last one of the tile's expert
+    [1 + 3M, 1 + 3M + N)   slot of each row                 N = T * K
+    [1 + 3M + N, ...)      slots per chunk and expert, while the schedule is built
+
+Slots are placed by counting: a slot's row is the number of slots with a lower expert, plus those of
+its own expert in earlier chunks, plus those before it in its chunk. No atomics: the order of the
+rows is a function of the ids alone.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import triton
+import triton.language as tl
+
+from .target import INTERPRETED
+
+_BLOCK = 1024 if INTERPRETED else 128
+"""Slots ranked at once, by comparing each with each."""
+
+_SCAN = 1024
+"""Slots counted at once."""
+
+_MAX_CHUNKS = 1 if INTERPRETED else 128
+"""Chunks, that is programs, among which the slots are divided."""
+
+_COUNTED_FROM = 8 * _SCAN
+"""From this many slots on, another launch counts them first; below, each program counts all."""
+
+_COUNT_ROWS = 16
+"""Chunks whose counts are read at once."""
+
+
+class Schedule(NamedTuple):
+    """The buffer described above, int32, and the worst case that launches are sized for."""
+
+    buffer: torch.Tensor
+    max_tiles: int
+    num_slots: int
+
+
+@triton.jit
+def load_experts(
+    ids_ptr, slots, end_slot, stride_t, stride_k, num_experts: tl.constexpr, TOP_K: tl.constexpr
+):
+    """Each slot's expert as int32; `num_experts` for ids outside [0, E) and slots >= end_slot."""
+    token = (slots // TOP_K).to(tl.int64)
+    k = (slots % TOP_K).to(tl.int64)
+    ids = tl.load(ids_ptr + token * stride_t + k * stride_k, mask=slots < end_slot, other=-1)
+    # Compared before the cast: an int64 id may lie outside int32.
+    return tl.where((ids >= 0) & (ids < num_experts), ids, num_experts).to(tl.int32)
+
+
+@triton.jit
+def load_tile(schedule_ptr, tile, max_tiles):
+    """(expert, first row, end row of the expert) of one tile; undefined for a surplus tile."""
+    entry = schedule_ptr + 1 + tile
+    return tl.load(entry), tl.load(entry + max_tiles), tl.load(entry + 2 * max_tiles)
+
+
+@triton.jit
+def load_slots(schedule_ptr, rows, max_tiles):
+    """The slots at `rows`, int32."""
+    return tl.load(schedule_ptr + 1 + 3 * max_tiles + rows)
+
+
+@triton.jit
+def tile_of_program(max_tiles, num_columns, GROUP_M: tl.constexpr):
+    """(row tile, column tile) of this program in a one-dimensional grid.
+
+    Programs cover GROUP_M row tiles, then move on to the next columns: within a group each weight
+    tile and each tile of activations is soon met again in L2.
+    """
+    program = tl.program_id(0)
+    group_programs = GROUP_M * num_columns
+    first = (program // group_programs) * GROUP_M
+    height = tl.minimum(max_tiles - first, GROUP_M)
+    within = program % group_programs
+    return first + within % height, within // height
+
+
+@triton.jit(do_not_specialize=["num_slots", "chunk_size"])
+def count_kernel(
+    ids_ptr,
+    counts_ptr,
+    num_slots,
+    chunk_size,
+    stride_t,
+    stride_k,
+    NUM_EXPERTS: tl.constexpr,
+    TOP_K: tl.constexpr,
+    BINS: tl.constexpr,
+    SCAN: tl.constexpr,
+):
+    """counts (chunks, BINS) int32: the slots of each chunk by expert; one program a chunk."""
+    chunk = tl.program_id(0)
+    end = tl.minimum((chunk + 1) * chunk_size, num_slots)
+    count = tl.zeros((BINS,), dtype=tl.int32)
+    for first in range(chunk * chunk_size, end, SCAN):
+        slots = first + tl.arange(0, SCAN)
+        experts = load_experts(ids_ptr, slots, end, stride_t, stride_k, NUM_EXPERTS, TOP_K)
+        count += tl.histogram(experts, BINS)
+    tl.store(counts_ptr + chunk * BINS + tl.arange(0, BINS), count)
+
+
+@triton.jit(do_not_specialize=["max_tiles", "num_slots", "chunk_size", "num_chunks"])
+def schedule_kernel(
+    ids_ptr,
+    counts_ptr,
+    schedule_ptr,
+    max_tiles,
+    num_slots,
+    chunk_size,
+    num_chunks,
+    stride_t,
+    stride_k,
+    NUM_EXPERTS: tl.constexpr,
+    TOP_K: tl.constexpr,
+    BLOCK_M: tl.constexpr,
+    BINS: tl.constexpr,
+    BLOCK: tl.constexpr,
+    SCAN: tl.constexpr,
+    COUNT_ROWS: tl.constexpr,
+    COUNTED: tl.constexpr,
+):
+    """Places the slots of one chunk, and writes this program's share of the tile map."""
+    chunk = tl.program_id(0)
+    first_slot = chunk * chunk_size
+    end_slot = tl.minimum(first_slot + chunk_size, num_slots)
+    bins = tl.arange(0, BINS)
+
+    total = tl.zeros((BINS,), dtype=tl.int32)
+    earlier = tl.zeros((BINS,), dtype=tl.int32)
+    if COUNTED:
+        for first in range(0, num_chunks, COUNT_ROWS):
+            chunks = first + tl.arange(0, COUNT_ROWS)
+            counts = tl.load(
+                counts_ptr + chunks[:, None] * BINS + bins[None, :],
+                mask=chunks[:, None] < num_chunks,
+                other=0,
+            )
+            total += tl.sum(counts, axis=0)
+            earlier += tl.sum(tl.where(chunks[:, None] < chunk, counts, 0), axis=0)
+    else:
+        for first in range(0, num_slots, SCAN):
+            slots = first + tl.arange(0, SCAN)
+            experts = load_experts(
+                ids_ptr, slots, num_slots, stride_t, stride_k, NUM_EXPERTS, TOP_K
+            )
+            total += tl.histogram(experts, BINS)
+            earlier += tl.histogram(tl.where(slots < first_slot, experts, NUM_EXPERTS), BINS)
+    # The bin of ids outside [0, E) comes after every expert's, so it moves no expert's rows.
+    end_row = tl.cumsum(total, axis=0)
+    first_row = end_row - total
+
+    next_row = first_row + earlier
+    rows_ptr = schedule_ptr + 1 + 3 * max_tiles
+    index = tl.arange(0, BLOCK)
+    for first in range(first_slot, end_slot, BLOCK):
+        slots = first + index
+        experts = load_experts(ids_ptr, slots, end_slot, stride_t, stride_k, NUM_EXPERTS, TOP_K)
+        before = (experts[:, None] == experts[None, :]) & (index[:, None] > index[None, :])
+        rank = tl.sum(before.to(tl.int32), axis=1)
+        rows = tl.gather(next_row, experts, 0) + rank
+        tl.store(rows_ptr + rows, slots, mask=experts < NUM_EXPERTS)
+        next_row += tl.histogram(experts, BINS)
+
+    tiles = tl.where(bins < NUM_EXPERTS, tl.cdiv(total, BLOCK_M), 0)
+    first_tile = tl.cumsum(tiles, axis=0) - tiles
+    tl.store(schedule_ptr, tl.sum(tiles), mask=chunk == 0)
+    for tile in range(chunk, tl.max(tiles), num_chunks):
+        entry = schedule_ptr + 1 + first_tile + tile
+        exists = tile < tiles
+        tl.store(entry, bins, mask=exists)
+        tl.store(entry + max_tiles, first_row + tile * BLOCK_M, mask=exists)
+        tl.store(entry + 2 * max_tiles, end_row, mask=exists)
+
+
+def max_tiles(*, num_slots: int, num_experts: int, block_m: int) -> int:
+    """The most tiles any routing needs: each expert with rows leaves at most one tile ragged."""
+    occupied = min(num_slots, num_experts)
+    return (num_slots + occupied * (block_m - 1)) // block_m
+
+
+def build_schedule(topk_ids: torch.Tensor, num_experts: int, block_m: int) -> Schedule:
+    """Schedule for topk_ids (T, K) int32 or int64, T * K > 0, on the current device's stream."""
+    num_tokens, top_k = topk_ids.shape
+    num_slots = num_tokens * top_k
+    tiles = max_tiles(num_slots=num_slots, num_experts=num_experts, block_m=block_m)
+    bins = triton.next_power_of_2(num_experts + 1)
+    blocks = triton.cdiv(num_slots, _BLOCK)
+    chunk_size = triton.cdiv(blocks, _MAX_CHUNKS) * _BLOCK
+    num_chunks = triton.cdiv(num_slots, chunk_size)
+    counted = num_chunks > 1 and num_slots >= _COUNTED_FROM
+    counts_at = 1 + 3 * tiles + num_slots
+    size = counts_at + (num_chunks * bins if counted else 0)
+    buffer = torch.empty(size, dtype=torch.int32, device=topk_ids.device)
+    counts = buffer[counts_at:] if counted else buffer
+    stride_t, stride_k = topk_ids.stride()
+    if counted:
+        count_kernel[(num_chunks,)](
+            topk_ids,
+            counts,
+            num_slots,
+            chunk_size,
+            stride_t,
+            stride_k,
+            NUM_EXPERTS=num_experts,
+            TOP_K=top_k,
+            BINS=bins,
+            SCAN=_SCAN,
+        )
+    schedule_kernel[(num_chunks,)](
+        topk_ids,
+        counts,
+        buffer,
+        tiles,
+        num_slots,
+        chunk_size,
+        num_chunks,
+        stride_t,
+        stride_k,
+        NUM_EXPERTS=num_experts,
+        TOP_K=top_k,
+        BLOCK_M=block_m,
+        BINS=bins,
+        BLOCK=_BLOCK,
+        SCAN=_SCAN,
+        COUNT_ROWS=_COUNT_ROWS,
+        COUNTED=counted,
+    )
+    return Schedule(buffer, tiles, num_slots)

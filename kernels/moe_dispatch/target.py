@@ -1,0 +1,78 @@
+"""Every question about where a kernel runs: its architecture, and what that can do."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import torch
+import triton
+import triton.language as tl
+
+INTERPRETED: tl.constexpr = tl.constexpr(bool(triton.knobs.runtime.interpret))
+"""True if `TRITON_INTERPRET=1` was set when this package was imported: kernels then run on the CPU.
+
+`@triton.jit` makes the same decision at the same moment, so the two cannot disagree later.
+"""
+
+INTERPRETER = "interpreter"
+"""The architecture name under Triton's interpreter."""
+
+_TF32_ARCHITECTURES = frozenset({INTERPRETER, "sm_80", "sm_86", "sm_90", "sm_100", "gfx942"})
+_NVIDIA = {80: "sm_80", 90: "sm_90", 100: "sm_100", 103: "sm_100"}
+_NVIDIA_SMALL_SHARED_MEMORY = "sm_86"
+_AMD = ("gfx90a", "gfx942", "gfx950")
+_RDNA3 = "gfx1100"
+_RDNA4 = "gfx1201"
+
+
+def device_type() -> str:
+    """The `torch.device` type whose tensors kernels accept: "cpu" under the interpreter.
+
+    Raises RuntimeError if Triton finds no GPU.
+    """
+    if INTERPRETED:
+        return "cpu"
+    return str(triton.runtime.driver.active.get_active_torch_device().type)
+
+
+def architecture(device: torch.device) -> str:
+    """The key of `tile_config`'s table for `device`: an architecture with tuned tiles.
+
+    An architecture without an entry gets that of its nearest relative with no more shared memory.
+    """
+    if INTERPRETED:
+        return INTERPRETER
+    return _architecture(triton.runtime.driver.active, device.index)
+
+
+@cache
+def _architecture(driver: Any, device_index: int | None) -> str:
+    # The driver answers for the current device: callers hold `on_device_of`. `device_index` only
+    # separates the cache entries of a machine with different GPUs.
+    target = driver.get_current_target()
+    if target.backend == "cuda":
+        return _NVIDIA.get(int(target.arch), _NVIDIA_SMALL_SHARED_MEMORY)
+    name = str(target.arch).split(":")[0]
+    if name in _AMD:
+        return name
+    return _RDNA4 if name.startswith("gfx12") else _RDNA3
+
+
+def supports_tf32(arch: str) -> bool:
+    """Whether an fp32 dot on `arch` can use tf32 (gfx942 calls it xf32); others compute in fp32."""
+    return arch in _TF32_ARCHITECTURES
+
+
+class _NoGuard:
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, *_: object) -> None: ...
+
+
+_NO_GUARD = _NoGuard()
+
+
+def on_device_of(tensor: torch.Tensor) -> Any:
+    """Context manager that makes `tensor`'s GPU the current one: Triton launches on that."""
+    return torch.cuda.device(tensor.device) if tensor.is_cuda else _NO_GUARD

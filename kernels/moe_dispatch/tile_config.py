@@ -1,0 +1,140 @@
+"""Tile sizes: a table keyed on architecture, element size and rows per expert.
+
+There is no autotuner: the first call with a new shape costs what every call costs, and the same
+shape always runs the same code.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import NamedTuple
+
+from .target import INTERPRETER
+
+
+class GemmTile(NamedTuple):
+    """One grouped GEMM's tile and how Triton compiles it; BLOCK_M is `TileConfig.block_m`.
+
+    group_m: row tiles that neighbouring programs cover before they move to the next columns, so
+    that they find each other's weights in L2.
+    """
+
+    block_n: int
+    block_k: int
+    group_m: int
+    num_warps: int
+    num_stages: int
+
+
+class TileConfig(NamedTuple):
+    """Tiles of both GEMMs. They share `block_m`, on which the schedule's tile map is built."""
+
+    block_m: int
+    gate_up: GemmTile
+    down: GemmTile
+
+    @property
+    def weight_eviction(self) -> str:
+        """L2 policy for weights: streamed where nearly every expert has one row tile."""
+        return "evict_first" if self.block_m <= 32 else ""
+
+
+_Rows = dict[int, TileConfig]
+"""From the largest mean number of rows per expert that a config is meant for, to the config."""
+
+_UNBOUNDED = 1 << 62
+
+_SM_80: _Rows = {
+    8: TileConfig(16, GemmTile(64, 64, 1, 4, 4), GemmTile(64, 128, 1, 4, 4)),
+    24: TileConfig(32, GemmTile(64, 64, 1, 4, 4), GemmTile(128, 64, 1, 4, 4)),
+    64: TileConfig(64, GemmTile(64, 64, 4, 4, 3), GemmTile(128, 64, 4, 4, 3)),
+    _UNBOUNDED: TileConfig(128, GemmTile(128, 32, 8, 8, 4), GemmTile(128, 64, 8, 8, 3)),
+}
+_SM_86: _Rows = {
+    8: TileConfig(16, GemmTile(64, 64, 1, 4, 3), GemmTile(64, 64, 1, 4, 4)),
+    24: TileConfig(32, GemmTile(64, 64, 1, 4, 3), GemmTile(64, 64, 1, 4, 4)),
+    64: TileConfig(64, GemmTile(64, 32, 4, 4, 4), GemmTile(128, 32, 4, 4, 4)),
+    _UNBOUNDED: TileConfig(128, GemmTile(64, 32, 8, 8, 4), GemmTile(128, 32, 8, 8, 4)),
+}
+_SM_90: _Rows = {
+    8: TileConfig(16, GemmTile(64, 128, 1, 4, 4), GemmTile(64, 128, 1, 4, 5)),
+    24: TileConfig(32, GemmTile(64, 128, 1, 4, 4), GemmTile(128, 64, 1, 4, 5)),
+    64: TileConfig(64, GemmTile(128, 64, 4, 4, 4), GemmTile(128, 64, 4, 4, 4)),
+    _UNBOUNDED: TileConfig(128, GemmTile(128, 64, 8, 8, 4), GemmTile(256, 64, 8, 8, 4)),
+}
+_SM_100: _Rows = {
+    8: TileConfig(16, GemmTile(64, 128, 1, 4, 4), GemmTile(64, 128, 1, 4, 5)),
+    24: TileConfig(32, GemmTile(64, 128, 1, 4, 4), GemmTile(128, 64, 1, 4, 5)),
+    64: TileConfig(64, GemmTile(128, 64, 4, 4, 4), GemmTile(128, 64, 4, 4, 4)),
+    _UNBOUNDED: TileConfig(128, GemmTile(128, 64, 8, 8, 4), GemmTile(256, 64, 8, 8, 4)),
+}
+# 64 KB of LDS; two stages keep one tile in LDS and the next in registers.
+_GFX90A: _Rows = {
+    8: TileConfig(16, GemmTile(64, 64, 1, 4, 2), GemmTile(64, 128, 1, 4, 2)),
+    24: TileConfig(32, GemmTile(64, 64, 1, 4, 2), GemmTile(64, 64, 1, 4, 2)),
+    64: TileConfig(64, GemmTile(64, 64, 4, 4, 2), GemmTile(128, 64, 4, 4, 2)),
+    _UNBOUNDED: TileConfig(128, GemmTile(64, 64, 8, 8, 2), GemmTile(128, 64, 8, 8, 2)),
+}
+_GFX942: _Rows = {
+    8: TileConfig(16, GemmTile(64, 128, 1, 4, 2), GemmTile(64, 128, 1, 4, 2)),
+    24: TileConfig(32, GemmTile(64, 64, 1, 4, 2), GemmTile(64, 128, 1, 4, 2)),
+    64: TileConfig(64, GemmTile(64, 64, 4, 4, 2), GemmTile(128, 64, 4, 4, 2)),
+    _UNBOUNDED: TileConfig(128, GemmTile(128, 64, 8, 8, 2), GemmTile(128, 64, 8, 8, 2)),
+}
+_GFX950: _Rows = {
+    8: TileConfig(16, GemmTile(64, 128, 1, 4, 2), GemmTile(64, 128, 1, 4, 2)),
+    24: TileConfig(32, GemmTile(64, 128, 1, 4, 2), GemmTile(64, 128, 1, 4, 2)),
+    64: TileConfig(64, GemmTile(64, 128, 4, 4, 2), GemmTile(128, 64, 4, 4, 2)),
+    _UNBOUNDED: TileConfig(128, GemmTile(128, 64, 8, 8, 2), GemmTile(128, 64, 8, 8, 2)),
+}
+_RDNA: _Rows = {
+    8: TileConfig(16, GemmTile(64, 64, 1, 4, 2), GemmTile(64, 64, 1, 4, 2)),
+    24: TileConfig(32, GemmTile(64, 32, 1, 4, 2), GemmTile(64, 64, 1, 4, 2)),
+    64: TileConfig(64, GemmTile(64, 32, 4, 8, 2), GemmTile(64, 64, 4, 8, 2)),
+    _UNBOUNDED: TileConfig(64, GemmTile(64, 32, 8, 8, 2), GemmTile(128, 32, 8, 8, 2)),
+}
+# Several K steps, several column tiles and ragged tails already at H, I of 40 to 100.
+_INTERPRETER: _Rows = {
+    _UNBOUNDED: TileConfig(16, GemmTile(32, 32, 2, 4, 1), GemmTile(32, 32, 2, 4, 1)),
+}
+# Most architectures multiply fp32 outside the matrix unit: registers limit the tile.
+_FP32: _Rows = {
+    8: TileConfig(16, GemmTile(32, 32, 1, 4, 2), GemmTile(64, 32, 1, 4, 2)),
+    _UNBOUNDED: TileConfig(64, GemmTile(32, 32, 4, 8, 2), GemmTile(64, 32, 4, 8, 2)),
+}
+
+_BY_ARCHITECTURE: dict[str, _Rows] = {
+    "sm_80": _SM_80,
+    "sm_86": _SM_86,
+    "sm_90": _SM_90,
+    "sm_100": _SM_100,
+    "gfx90a": _GFX90A,
+    "gfx942": _GFX942,
+    "gfx950": _GFX950,
+    "gfx1100": _RDNA,
+    "gfx1201": _RDNA,
+    INTERPRETER: _INTERPRETER,
+}
+
+_BATCH_INVARIANT_ROWS = 64
+"""With `batch_invariant` every batch uses the tiles that suit this many rows per expert."""
+
+
+@lru_cache(maxsize=4096)
+def select_tiles(
+    *, arch: str, element_size: int, num_slots: int, num_experts: int, batch_invariant: bool
+) -> TileConfig:
+    """The tiles for `num_slots` (T * K) slots over `num_experts` experts.
+
+    arch: a result of `target.architecture`. element_size: bytes per element of the activations.
+    """
+    by_rows = configs(arch=arch, element_size=element_size)
+    rows = _BATCH_INVARIANT_ROWS if batch_invariant else -(-num_slots // num_experts)
+    return next(config for limit, config in by_rows.items() if rows <= limit)
+
+
+def configs(*, arch: str, element_size: int) -> _Rows:
+    """Every config `select_tiles` can return for `arch`, by rows per expert, ascending."""
+    if element_size > 2 and arch != INTERPRETER:
+        return _FP32
+    return _BY_ARCHITECTURE[arch]

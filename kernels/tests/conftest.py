@@ -1,0 +1,167 @@
+"""Runs the kernels on the CPU, under Triton's interpreter; on the GPU with TRITON_INTERPRET=0.
+
+The fixtures hold what several test modules need: inputs, and the fp64 oracle with its error bound.
+"""
+
+from __future__ import annotations
+
+import os
+
+# Read once, when triton is imported.
+os.environ.setdefault("TRITON_INTERPRET", "1")
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pytest
+import torch
+
+from moe_dispatch.target import INTERPRETED
+
+UNIT_ROUNDOFF = {torch.bfloat16: 2.0**-8, torch.float16: 2.0**-11, torch.float32: 2.0**-24}
+SMALLEST_SUBNORMAL = {torch.bfloat16: 2.0**-133, torch.float16: 2.0**-24, torch.float32: 2.0**-149}
+FP32 = 2.0**-24
+
+
+@dataclass(frozen=True)
+class Experts:
+    """Arguments of `fused_experts`."""
+
+    hidden_states: torch.Tensor
+    gate_up_proj: torch.Tensor
+    down_proj: torch.Tensor
+    topk_ids: torch.Tensor
+    topk_weights: torch.Tensor
+
+    @property
+    def arguments(self) -> tuple[torch.Tensor, ...]:
+        return (
+            self.hidden_states,
+            self.gate_up_proj,
+            self.down_proj,
+            self.topk_ids,
+            self.topk_weights,
+        )
+
+
+@pytest.fixture(scope="session")
+def device() -> torch.device:
+    return torch.device("cpu" if INTERPRETED else "cuda")
+
+
+@pytest.fixture(scope="session")
+def make_experts(device: torch.device) -> Callable[..., Experts]:
+    """Random inputs of the given sizes; outputs of order one."""
+
+    def make(
+        num_tokens: int,
+        hidden_size: int,
+        intermediate_size: int,
+        num_experts: int,
+        top_k: int,
+        dtype: torch.dtype = torch.float32,
+        *,
+        seed: int = 0,
+    ) -> Experts:
+        generator = torch.Generator().manual_seed(seed)
+
+        def normal(*shape: int) -> torch.Tensor:
+            return torch.randn(*shape, generator=generator)
+
+        gate_up_proj = normal(num_experts, 2 * intermediate_size, hidden_size) / hidden_size**0.5
+        down_proj = normal(num_experts, hidden_size, intermediate_size) * 2
+        scores = torch.rand(num_tokens, num_experts, generator=generator)
+        topk_weights, topk_ids = scores.topk(top_k)
+        return Experts(
+            normal(num_tokens, hidden_size).to(device, dtype),
+            gate_up_proj.to(device, dtype),
+            (down_proj / intermediate_size**0.5).to(device, dtype),
+            topk_ids.to(device, torch.int32),
+            topk_weights.to(device),
+        )
+
+    return make
+
+
+def product(
+    a: torch.Tensor, b: torch.Tensor, a_error: torch.Tensor | float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """a (M, K) @ b (N, K)^T and a bound on the error of any fp32-accumulating product.
+
+    2 (K + 3) 2^-24 sum |a b| holds for every order of summation, on matrix units that truncate as
+    well as on rounding adders (Blanchard et al. 2020, doi:10.1137/19M1289546). a_error bounds the
+    error of a's elements.
+    """
+    exact = a @ b.T
+    magnitude = a.abs() @ b.abs().T
+    bound = 2 * (a.shape[1] + 3) * FP32 * magnitude
+    if isinstance(a_error, torch.Tensor):
+        bound += a_error @ b.abs().T
+    return exact, bound
+
+
+@pytest.fixture(scope="session")
+def oracle() -> Callable[[Experts], tuple[torch.Tensor, torch.Tensor]]:
+    """The fp64 output (T, H) of the experts and a bound on the kernels' error in each element."""
+
+    def evaluate(experts: Experts) -> tuple[torch.Tensor, torch.Tensor]:
+        dtype = experts.hidden_states.dtype
+        x, gate_up_proj, down_proj, weights = (
+            tensor.cpu().double()
+            for tensor in (
+                experts.hidden_states,
+                experts.gate_up_proj,
+                experts.down_proj,
+                experts.topk_weights,
+            )
+        )
+        ids = experts.topk_ids.cpu()
+        top_k = ids.shape[1]
+        output, bound, magnitude = (torch.zeros_like(x) for _ in range(3))
+
+        def rounded(value: torch.Tensor, error: torch.Tensor) -> torch.Tensor:
+            step = UNIT_ROUNDOFF[dtype] * (value.abs() + error) + SMALLEST_SUBNORMAL[dtype]
+            return error + step
+
+        for expert in range(gate_up_proj.shape[0]):
+            tokens, slots = torch.nonzero(ids == expert, as_tuple=True)
+            gate_weight, up_weight = gate_up_proj[expert].chunk(2)
+            gate, gate_error = product(x[tokens], gate_weight, 0.0)
+            up, up_error = product(x[tokens], up_weight, 0.0)
+            # |SiLU'| <= 1.1; exp, the sum, the division and the product round in fp32, and a fast
+            # exp of g adds 1.173 |g| units.
+            silu = torch.nn.functional.silu(gate)
+            silu_error = 1.1 * gate_error + (7 + 1.173 * gate.abs()) * 2 * FP32 * silu.abs()
+            h = silu * up
+            h_error = silu.abs() * up_error + up.abs() * silu_error + silu_error * up_error
+            h_error = rounded(h, h_error + FP32 * h.abs())
+            y, y_error = product(h, down_proj[expert], h_error)
+            y_error = rounded(y, y_error)
+            weight = weights[tokens, slots, None]
+            output.index_add_(0, tokens, weight * y)
+            bound.index_add_(0, tokens, weight.abs() * y_error)
+            magnitude.index_add_(0, tokens, weight.abs() * (y.abs() + y_error))
+        bound += (top_k + 2) * FP32 * magnitude
+        return output, rounded(output, bound)
+
+    return evaluate
+
+
+@pytest.fixture(scope="session")
+def assert_within() -> Callable[..., None]:
+    """Fails naming the worst element if |actual - expected| exceeds the bound anywhere."""
+
+    def check(*, actual: torch.Tensor, expected: torch.Tensor, bound: torch.Tensor) -> None:
+        assert actual.shape == expected.shape
+        error = (actual.cpu().double() - expected).abs()
+        # A NaN is no smaller than the bound.
+        wrong = ~(error <= bound)
+        if wrong.any():
+            place = tuple(torch.nonzero(wrong)[0].tolist())
+            raise AssertionError(
+                f"{int(wrong.sum())} elements outside the bound, the first at {place}: "
+                f"got {actual[place].item()}, expected {expected[place].item()} "
+                f"+- {bound[place].item():.3g}"
+            )
+
+    return check
