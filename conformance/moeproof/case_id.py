@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Union
-
 from moeproof.case import Case
 from moeproof.router_case import RouterCase
 
-AnyCase = Union[Case, RouterCase]
+AnyCase = Case | RouterCase
 
 
 def parse_case_id(case_id: str) -> AnyCase:

@@ -102,7 +102,7 @@ def _sparse_signs(random: RandomSource, shape: tuple[int, ...], most: int) -> Fl
 
 
 def _selector(random: RandomSource, experts: int, hidden: int, intermediate: int) -> Float64Array:
-    """(E, H, I): output column o reads one intermediate column, each in turn, with a random sign."""
+    """(E, H, I): column o reads one intermediate column, in turn, with a random sign."""
     start = random.integers(0, intermediate, (experts, 1))
     read = (np.arange(hidden) + start) % intermediate
     down = np.zeros((experts, hidden, intermediate))

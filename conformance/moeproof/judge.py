@@ -10,7 +10,7 @@ from moeproof.case_id import AnyCase
 from moeproof.checks import CHECKS, Check
 from moeproof.devices import Device
 from moeproof.implementation import Implementation
-from moeproof.trial import ContractViolation, RouterTrial, Trial
+from moeproof.trial import ContractError, RouterTrial, Trial
 from moeproof.verdict import Finding, Outcome, Verdict
 
 
@@ -75,7 +75,7 @@ def _find(trial: Trial | RouterTrial, check: Check) -> Finding:
         if missing is not None:
             return Finding(Outcome.UNSUPPORTED, missing)
         return check.judge(trial)
-    except ContractViolation as violation:
+    except ContractError as violation:
         return Finding(Outcome.FAIL, str(violation))
     except Exception as error:
         place = traceback.extract_tb(error.__traceback__)[-1]

@@ -104,7 +104,7 @@ def _geometry(source: torch.Tensor, layout: Layout) -> tuple[tuple[int, ...], in
     elif layout is Layout.FAR_APART and source.is_floating_point() and shape[0] > 1:
         strides[0] = max(strides[0], -(-_FAR_ELEMENTS // (shape[0] - 1)))
     span = (
-        1 + sum((length - 1) * stride for length, stride in zip(shape, strides))
+        1 + sum((length - 1) * stride for length, stride in zip(shape, strides, strict=True))
         if source.numel()
         else 0
     )

@@ -20,7 +20,7 @@ from moeproof.router_case import RouterCase
 from moeproof.router_inputs import RouterInputs, make_router_inputs
 
 
-class ContractViolation(Exception):
+class ContractError(Exception):
     """The implementation returned something that is not a right answer's shape, dtype or device."""
 
 
@@ -36,7 +36,7 @@ class PlacedInputs:
 
 
 class Trial:
-    """A case of the experts, ready to be judged. What is costly is computed once, when asked for."""
+    """A case of the experts, ready to be judged; what is costly is computed once, if asked for."""
 
     def __init__(self, case: Case, implementation: Implementation, device: Device) -> None:
         self.case = case
@@ -81,7 +81,7 @@ class Trial:
         """Call the implementation on inputs and return its output (T, H) on the CPU.
 
         Raises:
-            ContractViolation: the result is not a (T, H) tensor of the input's dtype and device.
+            ContractError: the result is not a (T, H) tensor of the input's dtype and device.
         """
         placed = self.place(inputs)
         return self.call_placed(placed)
@@ -117,11 +117,11 @@ class RouterTrial:
         """``topk_ids`` (T, K) as int64 and ``topk_weights`` (T, K) as float64, on the CPU.
 
         Raises:
-            ContractViolation: a result has the wrong type, shape, dtype or device.
+            ContractError: a result has the wrong type, shape, dtype or device.
         """
         problem = self.case.problem
         if self.implementation.route is None:
-            raise ContractViolation("the implementation has no route")
+            raise ContractError("the implementation has no route")
         target = self.device.torch_device
         logits = to_tensor(self.inputs.router_logits).to(target)
         bias = self.inputs.correction_bias
@@ -138,7 +138,7 @@ class RouterTrial:
             )
         synchronize(self.device)
         if not isinstance(result, tuple) or len(result) != 2:
-            raise ContractViolation(f"route returned {type(result).__name__}, expected a pair")
+            raise ContractError(f"route returned {type(result).__name__}, expected a pair")
         ids, weights = result
         shape = (problem.num_tokens, problem.top_k)
         integer = getattr(ids, "dtype", None)
@@ -149,13 +149,13 @@ class RouterTrial:
 
 
 def require_tensor(name: str, value: Any, *, like: torch.Tensor, shape: tuple[int, ...]) -> None:
-    """Raise ContractViolation unless ``value`` is a tensor of this shape, on ``like``'s device and
+    """Raise ContractError unless ``value`` is a tensor of this shape, on ``like``'s device and
     of its dtype."""
     if not isinstance(value, torch.Tensor):
-        raise ContractViolation(f"{name} is a {type(value).__name__}, not a tensor")
+        raise ContractError(f"{name} is a {type(value).__name__}, not a tensor")
     if tuple(value.shape) != shape:
-        raise ContractViolation(f"{name} has shape {tuple(value.shape)}, expected {shape}")
+        raise ContractError(f"{name} has shape {tuple(value.shape)}, expected {shape}")
     if value.dtype != like.dtype:
-        raise ContractViolation(f"{name} has dtype {value.dtype}, expected {like.dtype}")
+        raise ContractError(f"{name} has dtype {value.dtype}, expected {like.dtype}")
     if value.device != like.device:
-        raise ContractViolation(f"{name} is on {value.device}, expected {like.device}")
+        raise ContractError(f"{name} is on {value.device}, expected {like.device}")

@@ -16,7 +16,7 @@ from moeproof.verdict import Finding, Outcome, WorstElement
 _MAP_ROWS, _MAP_COLUMNS = 32, 48
 
 
-class VacuousCase(Exception):
+class VacuousCaseError(Exception):
     """An output of zeros would have passed: the case says nothing about the implementation."""
 
 
@@ -33,7 +33,7 @@ def judge_output(output: NDArray[Any], *, inputs: ExpertInputs, interval: Interv
     of the judged elements at which a zero would be wrong).
 
     Raises:
-        VacuousCase: some expert contributes, yet zeros would pass.
+        VacuousCaseError: some expert contributes, yet zeros would pass.
     """
     actual = output.astype(np.float64)
     zeros_refused = _require_signal(interval, inputs)
@@ -82,7 +82,7 @@ def _require_signal(interval: Interval, inputs: ExpertInputs) -> float:
     judged = ~interval.overflow
     if not judged.any():
         if interval.overflow.any():
-            raise VacuousCase("every element may overflow; nothing is judged")
+            raise VacuousCaseError("every element may overflow; nothing is judged")
         return 1.0
     refused = ~interval.accepts(np.zeros_like(interval.centre)) & judged
     experts = inputs.gate_up_proj.shape[0]
@@ -90,7 +90,7 @@ def _require_signal(interval: Interval, inputs: ExpertInputs) -> float:
     active = (in_range & (inputs.topk_weights != 0)).any(axis=1)
     if (active & ~refused.any(axis=1) & judged.any(axis=1)).any():
         token = int(np.argmax(active & ~refused.any(axis=1)))
-        raise VacuousCase(f"zeros would pass for token {token}, to which experts contribute")
+        raise VacuousCaseError(f"zeros would pass for token {token}, to which experts contribute")
     rows = active[:, None] & judged
     return float(refused[rows].mean()) if rows.any() else 1.0
 

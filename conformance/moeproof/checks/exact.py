@@ -12,7 +12,7 @@ from moeproof.trial import Trial
 from moeproof.verdict import Finding, Outcome
 
 
-class InexactCase(Exception):
+class InexactCaseError(Exception):
     """The case's exact result is no number of the output's format: the case itself is wrong."""
 
 
@@ -20,13 +20,13 @@ def judge_exact(trial: Trial) -> Finding:
     """Compare with the exact result; +0 and -0 are equal.
 
     Raises:
-        InexactCase: the exact result would have to be rounded.
+        InexactCaseError: the exact result would have to be rounded.
     """
     # Gates of -110 and below are exactly -0 in float32 but about -1e-46 in float64.
     expected = np.rint(trial.interval.centre * 4) / 4
     store = trial.case.problem.format.numpy_dtype
     if (expected.astype(store).astype(np.float64) != expected).any():
-        raise InexactCase("the exact result is not a number of the output's format")
+        raise InexactCaseError("the exact result is not a number of the output's format")
     actual = trial.output.astype(np.float64)
     wrong = ~(actual == expected)
     figures = {"wrong_elements": float(wrong.sum())}

@@ -1,0 +1,224 @@
+"""Which cases a run judges: the named profiles, from a quick look to all there is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+
+from moeproof import router_cases
+from moeproof.case import Case, Layout, ValueFamily
+from moeproof.case_id import AnyCase
+from moeproof.curated_routing import curated_routings
+from moeproof.exact_values import smallest_hidden_size
+from moeproof.judge import checks_for
+from moeproof.model_shapes import model_shapes
+from moeproof.number_format import STORAGE_FORMATS
+from moeproof.patterns import PATTERNS
+from moeproof.planned_case import PlannedCase
+from moeproof.problem import Problem
+
+DTYPES = tuple(STORAGE_FORMATS)
+_NEEDS_ARGUMENT = frozenset({"group_sizes"})
+
+
+@dataclass(frozen=True)
+class Profile:
+    """A named set of cases.
+
+    Attributes:
+        name, summary: for people.
+        cases: device name -> the cases, in the order of the report.
+    """
+
+    name: str
+    summary: str
+    cases: Callable[[str], Iterable[AnyCase]]
+
+
+def plan(profile: str, device_name: str) -> list[PlannedCase]:
+    """The cases of a profile on a device with the checks of each; no case twice.
+
+    Raises:
+        ValueError: the profile is unknown; the message lists the known ones.
+    """
+    if profile not in PROFILES:
+        raise ValueError(f"profile {profile!r} is unknown; allowed: {', '.join(PROFILES)}")
+    cases = dict.fromkeys(PROFILES[profile].cases(device_name))
+    rejecting = _one_per_dtype(cases)
+    return [
+        PlannedCase(
+            case,
+            tuple(
+                name
+                for name in checks_for(case, device_name)
+                if name != "rejects" or case in rejecting
+            ),
+        )
+        for case in cases
+    ]
+
+
+def _one_per_dtype(cases: Iterable[AnyCase]) -> set[AnyCase]:
+    """What bad input does depends on the dtype alone: one case each is enough."""
+    chosen: dict[str, AnyCase] = {}
+    for case in cases:
+        if "rejects" in checks_for(case, "cpu"):
+            chosen.setdefault(case.problem.dtype, case)
+    return set(chosen.values())
+
+
+# Small problems: sizes that are no multiple of any tile, with several tiles along each axis.
+_SMALL = (
+    Problem(33, 64, 48, 8, 2, "bf16"),
+    Problem(18, 72, 40, 7, 3, "bf16"),
+    Problem(67, 48, 33, 6, 2, "bf16"),
+)
+_TOKENS = (0, 1, 2, 3, 15, 16, 17, 31, 32, 63, 65)
+_EXPERTS_AND_TOP_K = (
+    (1, 1), (2, 2), (7, 6), (8, 8), (10, 10), (16, 16), (64, 8), (129, 3), (192, 6), (256, 8),
+    (257, 4), (384, 8), (512, 10), (1025, 2),
+)  # fmt: skip
+_SIZES = ((1, 1), (2, 1), (1, 7), (16, 16), (32, 16), (31, 37), (64, 32), (100, 50), (129, 65))
+_RANDOM_VALUES = tuple(family for family in ValueFamily if not family.is_exact)
+_EXACT_VALUES = tuple(family for family in ValueFamily if family.is_exact)
+
+
+def _routing_cases(problems: Iterable[Problem], *, seeds: range) -> Iterator[Case]:
+    """Every pattern on every problem, the dtype changing from one to the next."""
+    turn = 0
+    for seed in seeds:
+        for problem in problems:
+            for name in PATTERNS:
+                turn += 1
+                typed = replace(problem, dtype=DTYPES[turn % len(DTYPES)])
+                if name not in _NEEDS_ARGUMENT and PATTERNS[name].misfit(typed, "") is None:
+                    yield Case(typed, name, seed=seed)
+
+
+def _size_cases(base: Problem, *, dtypes: tuple[str, ...], seed: int) -> Iterator[Case]:
+    """Each size at its edges, the others as in ``base``."""
+    for turn, tokens in enumerate(_TOKENS):
+        yield Case(_typed(replace(base, num_tokens=tokens), turn, dtypes), "uniform", seed=seed)
+    for turn, (experts, top_k) in enumerate(_EXPERTS_AND_TOP_K):
+        small = experts > 100
+        problem = replace(
+            base,
+            num_tokens=9 if small else base.num_tokens,
+            hidden_size=24 if small else base.hidden_size,
+            intermediate_size=20 if small else base.intermediate_size,
+            num_experts=experts,
+            top_k=top_k,
+        )
+        pattern = "high_ids" if small else "uniform"
+        yield Case(_typed(problem, turn, dtypes), pattern, seed=seed)
+    for turn, (hidden, intermediate) in enumerate(_SIZES):
+        problem = replace(base, hidden_size=hidden, intermediate_size=intermediate)
+        yield Case(_typed(problem, turn, dtypes), "zipf", seed=seed)
+
+
+def _typed(problem: Problem, turn: int, dtypes: tuple[str, ...]) -> Problem:
+    return replace(problem, dtype=dtypes[turn % len(dtypes)])
+
+
+def _value_cases(problems: Iterable[Problem], *, seed: int) -> Iterator[Case]:
+    """Every value family in every dtype."""
+    for problem in problems:
+        for dtype in DTYPES:
+            typed = replace(problem, dtype=dtype)
+            for family in _RANDOM_VALUES:
+                yield Case(typed, "zipf", family, seed=seed)
+            for family in _EXACT_VALUES:
+                if problem.hidden_size >= smallest_hidden_size():
+                    yield Case(typed, "uniform", family, seed=seed)
+
+
+def _layout_cases(problem: Problem, *, seed: int) -> Iterator[Case]:
+    """Every layout in every dtype."""
+    for dtype in DTYPES:
+        for layout in Layout:
+            yield Case(replace(problem, dtype=dtype), "half_to_one", layout=layout, seed=seed)
+
+
+def _curated_cases(hidden_size: int, intermediate_size: int) -> Iterator[Case]:
+    """Every curated routing, the dtype changing from one to the next."""
+    for turn, (name, curated) in enumerate(curated_routings().items()):
+        problem = Problem(
+            curated.num_tokens,
+            hidden_size,
+            intermediate_size,
+            curated.num_experts,
+            curated.top_k,
+            DTYPES[turn % len(DTYPES)],
+        )
+        yield Case(problem, f"curated:{name}")
+
+
+def _model_cases(tokens: tuple[int, ...]) -> Iterator[AnyCase]:
+    """The experts and the router of every known model, with small H and I."""
+    for shape in model_shapes().values():
+        for num_tokens in tokens:
+            yield Case(shape.scaled_problem(num_tokens, dtype="bf16"), "zipf")
+            yield shape.router_case(num_tokens)
+
+
+def _quick(device_name: str) -> Iterator[AnyCase]:
+    yield from _routing_cases(_SMALL, seeds=range(1))
+    yield from _size_cases(_SMALL[0], dtypes=DTYPES, seed=1)
+    yield from _value_cases(_SMALL[1:2], seed=2)
+    yield from _layout_cases(_SMALL[2], seed=3)
+    yield from _curated_cases(40, 24)
+    yield from _model_cases((5,))
+    yield from router_cases.small()
+
+
+def _standard(device_name: str) -> Iterator[AnyCase]:
+    yield from _quick(device_name)
+    yield from _routing_cases(_SMALL, seeds=range(10, 14))
+    for turn, dtype in enumerate(DTYPES):
+        yield from _size_cases(_SMALL[turn], dtypes=(dtype,), seed=20 + turn)
+    yield from _value_cases(_SMALL, seed=30)
+    yield from router_cases.large()
+    if device_name != "cpu":
+        yield from _gpu_sizes()
+
+
+def _exhaustive(device_name: str) -> Iterator[AnyCase]:
+    yield from _standard(device_name)
+    yield from _routing_cases(_SMALL, seeds=range(100, 124))
+    for seed in range(200, 208):
+        for problem in _SMALL:
+            for dtype in DTYPES:
+                yield from _size_cases(problem, dtypes=(dtype,), seed=seed)
+        yield from _value_cases(_SMALL, seed=seed)
+
+
+# Problems that an interpreter would take minutes for: many tiles, long sums, over 65,535 slots.
+_LARGE = (
+    Problem(300, 512, 384, 8, 2, "bf16"),
+    Problem(1000, 256, 192, 64, 6, "bf16"),
+    Problem(64, 2048, 1024, 8, 2, "bf16"),
+    Problem(2049, 384, 256, 16, 4, "bf16"),
+)
+_MANY_SLOTS = (Problem(70001, 16, 24, 8, 1, "bf16"), Problem(12000, 16, 24, 32, 6, "bf16"))
+
+
+def _gpu_sizes() -> Iterator[AnyCase]:
+    for turn, problem in enumerate(_LARGE):
+        for name in ("uniform", "zipf", "same_experts", "tile_edges", "masked_slots"):
+            for dtype in DTYPES:
+                yield Case(replace(problem, dtype=dtype), name, seed=turn)
+        yield Case(problem, "uniform", ValueFamily.EXACT_DOWN)
+        yield Case(problem, "uniform", ValueFamily.EXACT_UP)
+    for problem in _MANY_SLOTS:
+        yield Case(problem, "zipf")
+    yield from _model_cases((1, 33, 256))
+
+
+PROFILES = {
+    profile.name: profile
+    for profile in (
+        Profile("quick", "every pattern, value family, layout and size edge once", _quick),
+        Profile("standard", "more seeds; on a GPU also large problems", _standard),
+        Profile("exhaustive", "many seeds of everything; hours under an interpreter", _exhaustive),
+    )
+}
