@@ -9,6 +9,7 @@ from moeproof.oracle.experts import expert_interval
 from moeproof.oracle.forward import expert_forward
 from moeproof.oracle.interval import Interval
 from moeproof.oracle.profile import UNDECLARED, RoundingProfile, candidate_profiles
+from moeproof.oracle.router import RoutingViolation, judge_routing
 from moeproof.oracle.statistic import R_LIMIT, R_MINIMUM_OUTPUTS, r_statistic
 
 __all__ = [
@@ -17,8 +18,10 @@ __all__ = [
     "UNDECLARED",
     "Interval",
     "RoundingProfile",
+    "RoutingViolation",
     "candidate_profiles",
     "expert_forward",
     "expert_interval",
+    "judge_routing",
     "r_statistic",
 ]
