@@ -1,0 +1,91 @@
+"""A report as JUnit XML, for continuous integration: a suite a check, a test case a case."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from itertools import groupby
+from operator import attrgetter
+from xml.etree import ElementTree
+from xml.etree.ElementTree import Element, SubElement
+
+from moeproof.report.metadata import RunMetadata
+from moeproof.report.report import Report, count_outcomes
+from moeproof.verdict import Outcome, Verdict
+
+# All that XML 1.0, section 2.2, has no character for, and U+FFFE, U+FFFF, lone surrogates.
+_NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+def render_junit(report: Report) -> str:
+    """The XML document. FAIL is a failure, ERROR an error, UNSUPPORTED a skipped test."""
+    root = Element("testsuites", _totals(report.verdicts), name="moeproof")
+    by_check = sorted(report.verdicts, key=attrgetter("check"))
+    for check, verdicts in groupby(by_check, key=attrgetter("check")):
+        root.append(_suite(check, list(verdicts), report))
+    ElementTree.indent(root)
+    return '<?xml version="1.0" encoding="UTF-8"?>\n' + ElementTree.tostring(root, "unicode") + "\n"
+
+
+def _suite(check: str, verdicts: Sequence[Verdict], report: Report) -> Element:
+    suite = Element(
+        "testsuite",
+        _totals(verdicts),
+        name=_clean(check),
+        timestamp=report.header.started_at,
+    )
+    properties = SubElement(suite, "properties")
+    for name, value in _properties(report.metadata).items():
+        SubElement(properties, "property", name=_clean(name), value=_clean(value))
+    suite.extend([_test_case(verdict) for verdict in verdicts])
+    return suite
+
+
+def _totals(verdicts: Sequence[Verdict]) -> dict[str, str]:
+    counts = count_outcomes(verdicts)
+    return {
+        "tests": str(len(verdicts)),
+        "failures": str(counts[Outcome.FAIL]),
+        "errors": str(counts[Outcome.ERROR]),
+        "skipped": str(counts[Outcome.UNSUPPORTED]),
+        "time": f"{sum(verdict.seconds for verdict in verdicts):.6f}",
+    }
+
+
+def _test_case(verdict: Verdict) -> Element:
+    case = Element(
+        "testcase",
+        classname=_clean(f"moeproof.{verdict.check}"),
+        name=_clean(verdict.case_id),
+        time=f"{verdict.seconds:.6f}",
+    )
+    message = _clean(verdict.message)
+    if verdict.outcome is Outcome.UNSUPPORTED:
+        SubElement(case, "skipped", message=message)
+    elif verdict.outcome is not Outcome.PASS:
+        tag = "failure" if verdict.outcome is Outcome.FAIL else "error"
+        element = SubElement(case, tag, message=message, type=verdict.outcome.value)
+        worst = f"\nworst element: {verdict.worst}" if verdict.worst else ""
+        element.text = _clean(f"{verdict.message}{worst}\nreproduce: {verdict.reproducer}")
+    return case
+
+
+def _properties(metadata: RunMetadata) -> dict[str, str]:
+    return {
+        "implementation": metadata.implementation,
+        "implementation_version": metadata.implementation_version,
+        "device": metadata.device,
+        **{f"device.{name}": value for name, value in metadata.device_description.items()},
+        **{f"package.{package.distribution}": package.version for package in metadata.packages},
+        "python": metadata.python,
+        "platform": metadata.platform,
+        **{f"environment.{name}": value for name, value in metadata.environment.items()},
+        "profile": metadata.profile,
+        "suite_version": metadata.suite_version,
+        "suite_hash": metadata.suite_hash,
+    }
+
+
+def _clean(text: str) -> str:
+    r"""Text that XML can hold: what it cannot is written as in Python, such as ``\x00``."""
+    return _NOT_XML.sub(lambda match: ascii(match[0])[1:-1], text)
