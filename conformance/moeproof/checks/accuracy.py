@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 
 from moeproof.checks.check import Check, is_expert_case, missing_for_experts
 from moeproof.inputs import ExpertInputs
-from moeproof.oracle import Interval
+from moeproof.oracle import R_LIMIT, R_MINIMUM_OUTPUTS, Interval, r_statistic
 from moeproof.trial import Trial
 from moeproof.verdict import Finding, Outcome, WorstElement
 
@@ -21,8 +22,26 @@ class VacuousCaseError(Exception):
 
 
 def judge_accuracy(trial: Trial) -> Finding:
-    """Judge the implementation's output on the case itself."""
-    return judge_output(trial.output, inputs=trial.inputs, interval=trial.interval)
+    """Judge the implementation's output on the case itself.
+
+    Figures: those of :func:`judge_output`, and on values with random signs ``r_statistic``
+    (:func:`moeproof.oracle.r_statistic`).
+    """
+    finding = judge_output(trial.output, inputs=trial.inputs, interval=trial.interval)
+    if finding.outcome is Outcome.FAIL or not trial.case.values.has_independent_signs:
+        return finding
+    judged = ~trial.interval.overflow & (trial.interval.bound > 0)
+    if judged.sum() < R_MINIMUM_OUTPUTS:
+        return finding
+    statistic = r_statistic(trial.output, trial.interval)
+    figures = {**finding.figures, "r_statistic": statistic}
+    if statistic <= R_LIMIT:
+        return replace(finding, figures=figures)
+    message = (
+        f"every element is inside, but errors are {statistic:.3g} times as large as random "
+        f"rounding makes them (allowed {R_LIMIT})"
+    )
+    return Finding(Outcome.FAIL, message, figures)
 
 
 def judge_output(output: NDArray[Any], *, inputs: ExpertInputs, interval: Interval) -> Finding:

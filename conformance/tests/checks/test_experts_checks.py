@@ -185,6 +185,15 @@ def test_accuracy_names_the_row() -> None:
     assert "token 3" in result.message
 
 
+def test_accuracy_catches_errors_that_are_inside_but_too_large() -> None:
+    def coarse(*arguments: torch.Tensor) -> torch.Tensor:
+        return (right(*arguments).double() * (1 + 2.0**-18)).float()
+
+    result = verdict(RANDOM.replace("bf16", "fp32"), "accuracy", coarse)
+    assert result.outcome is Outcome.FAIL
+    assert result.figures["r_statistic"] > 1.6
+
+
 def test_masked_ids_that_wrap_are_caught() -> None:
     case_id = RANDOM.replace("uniform", "masked_slots")
     result = verdict(case_id, "accuracy", masked_wraps_to_last_expert)
