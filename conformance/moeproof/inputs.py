@@ -70,14 +70,12 @@ def make_inputs(case: Case) -> ExpertInputs:
     ``subnormal`` has subnormal activations; the ``exact`` families are those of
     :mod:`moeproof.exact_values`.
     """
-    problem = case.problem
-    pattern, argument = find_pattern(case.pattern)
-    routing = pattern.route(problem, RandomSource(case.case_id, "routing"), argument)
+    routing = make_routing(case)
     if case.values.is_exact:
         values = exact_values.make(case, routing)
     else:
         values = _make_random(case, routing)
-    store = problem.format.numpy_dtype
+    store = case.problem.format.numpy_dtype
     return ExpertInputs(
         hidden_states=round_to_storage(values.hidden_states, store),
         gate_up_proj=round_to_storage(values.gate_up_proj, store),
@@ -85,6 +83,12 @@ def make_inputs(case: Case) -> ExpertInputs:
         topk_ids=routing.topk_ids,
         topk_weights=values.topk_weights.astype(np.float32),
     )
+
+
+def make_routing(case: Case) -> Routing:
+    """The case's ids, and the weights that its pattern gives them."""
+    pattern, argument = find_pattern(case.pattern)
+    return pattern.route(case.problem, RandomSource(case.case_id, "routing"), argument)
 
 
 def _make_random(case: Case, routing: Routing) -> exact_values.Values:

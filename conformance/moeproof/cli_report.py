@@ -1,0 +1,28 @@
+"""``moeproof report``: render a ``report.jsonl`` again."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from moeproof.report import read_report, render_html, render_junit, write_whole
+from moeproof.report_directory import ReportDirectory
+from moeproof.usage_error import UsageError
+
+
+def report_command(arguments: argparse.Namespace) -> int:
+    """Write the files asked for; with none asked for, both, beside the report."""
+    source: Path = arguments.source
+    directory = ReportDirectory(source if source.is_dir() else source.parent)
+    report = read_report(directory.jsonl if source.is_dir() else source)
+    html, junit = arguments.html, arguments.junit
+    if html is None and junit is None:
+        html, junit = directory.html, directory.junit
+    for path, render in ((html, render_html), (junit, render_junit)):
+        if path is not None:
+            try:
+                write_whole(path, render(report))
+            except OSError as error:
+                raise UsageError(f"{path}: cannot be written: {error}") from error
+            print(path)
+    return 0

@@ -1,0 +1,106 @@
+"""``moeproof run`` and ``moeproof replay``: judge, show, and sum up in an exit code."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
+
+from moeproof.case_id import parse_case_id
+from moeproof.console import RunProgress, print_summary
+from moeproof.planned_case import PlannedCase
+from moeproof.replay_text import describe_case, describe_verdict
+from moeproof.report import ReportWriter
+from moeproof.report_directory import ReportDirectory
+from moeproof.runner import IsolatedJudge, JudgePool, Subject
+from moeproof.usage_error import UsageError
+from moeproof.verdict import Outcome, Verdict
+
+_CASES_GIVEN = "given cases"
+
+
+def run_command(arguments: argparse.Namespace) -> int:
+    """Judge the planned cases, write the report, print the summary."""
+    planned = (
+        _plan_cases(arguments.cases, arguments.device)
+        if arguments.cases
+        else _plan_profile(arguments.profile, arguments.device)
+    )
+    directory = ReportDirectory.prepare(arguments.report) if arguments.report else None
+    started = time.monotonic()
+    verdicts: list[Verdict] = []
+    with ExitStack() as stack:
+        pool = stack.enter_context(JudgePool(_subject(arguments), workers=arguments.workers))
+        writer = None
+        if directory is not None:
+            profile = _CASES_GIVEN if arguments.cases else arguments.profile
+            metadata = pool.metadata(profile)
+            writer = stack.enter_context(ReportWriter(directory.jsonl, metadata, planned))
+        progress = stack.enter_context(RunProgress(sum(len(case.checks) for case in planned)))
+        for verdict in pool.judge(planned):
+            if writer is not None:
+                writer.write(verdict)
+            verdicts.append(verdict)
+            progress.advance(verdict)
+    if directory is not None:
+        directory.render()
+    print_summary(verdicts, seconds=time.monotonic() - started)
+    if directory is not None:
+        print(f"report: {directory.html}")
+    return _exit_code(verdicts)
+
+
+def replay_command(arguments: argparse.Namespace) -> int:
+    """Judge one case, or one check of it, and print all that is known."""
+    (planned,) = _plan_cases([arguments.case_id], arguments.device)
+    if arguments.check is not None:
+        if arguments.check not in planned.checks:
+            raise UsageError(
+                f"--check {arguments.check!r} does not apply to this case on device "
+                f"{arguments.device}; allowed: {', '.join(planned.checks)}"
+            )
+        planned = PlannedCase(planned.case, (arguments.check,))
+    with IsolatedJudge(_subject(arguments)) as judge:
+        judge.start()
+        print(describe_case(planned.case))
+        verdicts = judge.judge(planned)
+    for verdict in verdicts:
+        print(f"\n{describe_verdict(verdict)}")
+    return _exit_code(verdicts)
+
+
+def _subject(arguments: argparse.Namespace) -> Subject:
+    return Subject(arguments.implementation, arguments.device, arguments.timeout)
+
+
+def _plan_profile(profile: str, device: str) -> list[PlannedCase]:
+    from moeproof.profiles import plan
+
+    try:
+        return plan(profile, device)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+
+
+def _plan_cases(case_ids: Iterable[str], device: str) -> list[PlannedCase]:
+    """Each case once, with every check that applies to it."""
+    from moeproof.judge import checks_for
+
+    try:
+        cases = [parse_case_id(case_id) for case_id in dict.fromkeys(case_ids)]
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    return [PlannedCase(case, tuple(checks_for(case, device))) for case in cases]
+
+
+def _exit_code(verdicts: Sequence[Verdict]) -> int:
+    outcomes = {verdict.outcome for verdict in verdicts}
+    if outcomes & {Outcome.FAIL, Outcome.ERROR}:
+        return 1
+    if Outcome.PASS not in outcomes:
+        raise UsageError(
+            f"nothing was judged: all {len(verdicts)} verdicts are UNSUPPORTED; the "
+            "implementation claims none of what these cases need"
+        )
+    return 0

@@ -1,0 +1,150 @@
+"""What a run shows on the terminal: progress while it goes, a summary at the end."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Sequence
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from moeproof.verdict import Outcome, Verdict
+
+_SECONDS_BETWEEN_LINES = 5.0
+_FAILURES_SHOWN = 10
+_STYLES = {
+    Outcome.PASS: "green",
+    Outcome.FAIL: "bold red",
+    Outcome.ERROR: "bold magenta",
+    Outcome.UNSUPPORTED: "yellow",
+}
+
+
+class RunProgress:
+    """A bar on a terminal; elsewhere a line every few seconds. Use as a context manager."""
+
+    def __init__(self, total: int, console: Console | None = None) -> None:
+        self._console = console or Console()
+        self._total = total
+        self._counts: Counter[Outcome] = Counter()
+        self._last_line = time.monotonic()
+        self._bar = Progress(
+            TextColumn("judging"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("{task.description}"),
+            console=self._console,
+            disable=not self._console.is_terminal,
+            transient=True,
+        )
+        self._task = self._bar.add_task("", total=total)
+
+    def advance(self, verdict: Verdict) -> None:
+        """Count one verdict."""
+        self._counts[verdict.outcome] += 1
+        self._bar.update(self._task, advance=1, description=self._bad())
+        now = time.monotonic()
+        if not self._console.is_terminal and now - self._last_line >= _SECONDS_BETWEEN_LINES:
+            self._last_line = now
+            done = self._counts.total()
+            self._console.print(f"judged {done} of {self._total} {self._bad()}", highlight=False)
+
+    def _bad(self) -> str:
+        shown = [
+            f"{self._counts[outcome]} {outcome.value}"
+            for outcome in (Outcome.FAIL, Outcome.ERROR)
+            if self._counts[outcome]
+        ]
+        return ", ".join(shown)
+
+    def __enter__(self) -> RunProgress:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._bar.stop()
+
+
+def print_summary(
+    verdicts: Sequence[Verdict], *, seconds: float, console: Console | None = None
+) -> None:
+    """Counts by check and outcome, what was not claimed, and every failure's reproducer."""
+    console = console or Console()
+    console.print(_table(verdicts))
+    cases = len({verdict.case_id for verdict in verdicts})
+    _plain(
+        console,
+        f"{len(verdicts)} verdicts on {cases} cases in {seconds:.1f} s, "
+        f"{cases / seconds:.1f} cases per second",
+    )
+    slowest = max(verdicts, key=lambda verdict: verdict.seconds)
+    _plain(console, f"slowest: {slowest.check} of {slowest.case_id}, {slowest.seconds:.2f} s")
+    _print_unsupported(console, verdicts)
+    _print_failures(console, verdicts)
+
+
+def _table(verdicts: Sequence[Verdict]) -> Table:
+    table = Table("check")
+    for outcome in Outcome:
+        table.add_column(outcome.value, justify="right")
+    table.add_column("max error:bound", justify="right")
+    table.add_column("slowest", justify="right")
+    for check in dict.fromkeys(verdict.check for verdict in verdicts):
+        table.add_row(check, *_row([verdict for verdict in verdicts if verdict.check == check]))
+    table.add_section()
+    table.add_row("all", *_row(verdicts))
+    return table
+
+
+def _row(verdicts: Sequence[Verdict]) -> list[str]:
+    counts = Counter(verdict.outcome for verdict in verdicts)
+    cells = [
+        f"[{_STYLES[outcome]}]{counts[outcome]}[/]" if counts[outcome] else "0"
+        for outcome in Outcome
+    ]
+    ratios = [
+        verdict.figures["max_error_ratio"]
+        for verdict in verdicts
+        if "max_error_ratio" in verdict.figures
+    ]
+    cells.append(f"{max(ratios):.3g}" if ratios else "")
+    cells.append(f"{max(verdict.seconds for verdict in verdicts):.2f} s")
+    return cells
+
+
+def _print_unsupported(console: Console, verdicts: Sequence[Verdict]) -> None:
+    reasons = Counter(
+        verdict.message for verdict in verdicts if verdict.outcome is Outcome.UNSUPPORTED
+    )
+    if reasons:
+        _plain(console, "not judged, as the implementation does not claim it:")
+    for reason, count in reasons.most_common():
+        _plain(console, f"  {count} x {reason}")
+
+
+def _print_failures(console: Console, verdicts: Sequence[Verdict]) -> None:
+    bad = [verdict for verdict in verdicts if verdict.outcome in (Outcome.FAIL, Outcome.ERROR)]
+    for verdict in bad[:_FAILURES_SHOWN]:
+        console.print()
+        outcome = verdict.outcome
+        console.print(f"[{_STYLES[outcome]}]{outcome.value}[/] ", end="")
+        _plain(console, f"{verdict.check}  {verdict.case_id}")
+        _plain(console, f"  {verdict.message}")
+        _plain(console, f"  {verdict.reproducer}")
+    if len(bad) > _FAILURES_SHOWN:
+        console.print()
+        _plain(console, f"and {len(bad) - _FAILURES_SHOWN} more that are FAIL or ERROR")
+
+
+def _plain(console: Console, text: str) -> None:
+    """A line as it is: never wrapped, so that a command can be copied."""
+    console.print(text, markup=False, highlight=False, soft_wrap=True)

@@ -1,0 +1,117 @@
+"""Planned cases in, verdicts out, judged by several workers at a time.
+
+A crash or a hang costs one case. Every door of the suite (command line, pytest, fuzzer) comes
+through here or through one :class:`~moeproof.isolated_judge.IsolatedJudge`, so a case has the
+same verdict through each.
+"""
+
+from __future__ import annotations
+
+import queue
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from moeproof.isolated_judge import IsolatedJudge
+from moeproof.planned_case import PlannedCase
+from moeproof.verdict import Verdict
+from moeproof.worker_messages import Subject
+
+if TYPE_CHECKING:
+    from moeproof.report.metadata import RunMetadata
+
+__all__ = ["IsolatedJudge", "JudgePool", "Subject", "run"]
+
+
+def run(
+    planned: Sequence[PlannedCase],
+    *,
+    implementation: str,
+    device: str,
+    workers: int,
+    timeout_seconds: float,
+) -> Iterator[Verdict]:
+    """One verdict for each check of each planned case, in the order in which cases are done.
+
+    Raises:
+        ImplementationError: the implementation cannot be loaded; nothing has been judged.
+        DeviceError: the device is unknown or missing; nothing has been judged.
+    """
+    subject = Subject(implementation, device, timeout_seconds)
+    with JudgePool(subject, workers=workers) as pool:
+        yield from pool.judge(planned)
+
+
+class JudgePool:
+    """Several workers with the same subject. Entering starts them; leaving kills them.
+
+    Raises, on entering:
+        ImplementationError: the implementation cannot be loaded.
+        DeviceError: the device is unknown or missing.
+    """
+
+    def __init__(self, subject: Subject, *, workers: int) -> None:
+        if workers < 1:
+            raise ValueError(f"workers must be at least 1, got {workers}")
+        self._judges = [IsolatedJudge(subject) for _ in range(workers)]
+
+    def metadata(self, profile: str) -> RunMetadata:
+        """What a report says about a run of this profile."""
+        return self._judges[0].metadata(profile)
+
+    def judge(self, planned: Sequence[PlannedCase]) -> Iterator[Verdict]:
+        """One verdict for each check of each planned case, in the order in which cases are done."""
+        expected = Counter((case.case.case_id, check) for case in planned for check in case.checks)
+        free: queue.SimpleQueue[IsolatedJudge] = queue.SimpleQueue()
+        for judge in self._judges:
+            free.put(judge)
+
+        def judge_case(case: PlannedCase) -> list[Verdict]:
+            judge = free.get()
+            try:
+                return judge.judge(case)
+            finally:
+                free.put(judge)
+
+        received: Counter[tuple[str, str]] = Counter()
+        with ThreadPoolExecutor(len(self._judges)) as threads:
+            futures = [threads.submit(judge_case, case) for case in planned]
+            try:
+                for future in as_completed(futures):
+                    for verdict in future.result():
+                        received[verdict.case_id, verdict.check] += 1
+                        yield verdict
+            except BaseException:
+                for future in futures:
+                    future.cancel()
+                self._close()
+                raise
+        if received != expected:
+            raise RuntimeError(
+                f"verdicts do not match the plan: missing {list(expected - received)}, "
+                f"unplanned {list(received - expected)}"
+            )
+
+    def _close(self) -> None:
+        for judge in self._judges:
+            judge.close()
+
+    def __enter__(self) -> JudgePool:
+        try:
+            with ThreadPoolExecutor(len(self._judges)) as threads:
+                for started in [threads.submit(judge.start) for judge in self._judges]:
+                    started.result()
+        except BaseException:
+            self._close()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._close()
