@@ -54,7 +54,7 @@ class Capabilities:
     batch_invariant: bool = False
     expert_invariant: bool = False
     graph_capture: bool = False
-    subnormals: bool = True
+    subnormals: bool = False
     router_rules: frozenset[str] = frozenset({"softmax"})
     lowest_id_ties: bool = False
     unsupported: Callable[[AnyCase], str | None] = field(default=lambda case: None)

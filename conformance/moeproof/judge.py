@@ -71,6 +71,8 @@ def as_verdict(
 
 def _find(trial: Trial | RouterTrial, check: Check) -> Finding:
     try:
+        if isinstance(trial, RouterTrial) and trial.implementation.route is None:
+            return Finding(Outcome.UNSUPPORTED, "route is not offered")
         missing = check.missing(trial.case, trial.implementation.capabilities)
         if missing is not None:
             return Finding(Outcome.UNSUPPORTED, missing)

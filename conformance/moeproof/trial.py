@@ -120,8 +120,7 @@ class RouterTrial:
             ContractError: a result has the wrong type, shape, dtype or device.
         """
         problem = self.case.problem
-        if self.implementation.route is None:
-            raise ContractError("the implementation has no route")
+        assert self.implementation.route is not None
         target = self.device.torch_device
         logits = to_tensor(self.inputs.router_logits).to(target)
         bias = self.inputs.correction_bias

@@ -19,7 +19,7 @@ from moeproof.judge import checks_for, judge, make_trial
 from moeproof.verdict import Outcome, Verdict
 
 CAPABILITIES = Capabilities(
-    layouts=frozenset(Layout), masked_ids=True, deterministic=True, validates=True
+    layouts=frozenset(Layout), masked_ids=True, subnormals=True, deterministic=True, validates=True
 )
 Experts = Callable[..., torch.Tensor]
 
