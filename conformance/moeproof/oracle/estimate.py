@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -127,7 +127,7 @@ def after_flush(operand: Estimate, fmt: NumberFormat) -> Estimate:
     smallest = 2.0**fmt.min_exponent
     may_vanish = np.abs(operand.value) - operand.error < smallest
     lost = np.where(may_vanish, np.minimum(operand.reach, smallest), 0.0)
-    return Estimate(operand.value, operand.error + lost, operand.emulated, operand.variance)
+    return replace(operand, error=operand.error + lost, variance=operand.variance + lost**2)
 
 
 def _flip_variance(exact: Estimate, fmt: NumberFormat) -> Float64Array:

@@ -57,6 +57,10 @@ class ActiveSlots:
         by_position[self.token, self.position] = values
         return np.asarray(by_position.sum(axis=1))
 
+    def any(self, marked: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """(T, N): whether any of a token's slots is ``marked`` (S, N)."""
+        return np.asarray(self.combine(marked.astype(np.float64)) > 0)
+
     def weight_of_expert(self, weight: Float64Array) -> Float64Array:
         """(S, 1): the sum of |weight| over the token's slots with the same expert.
 
