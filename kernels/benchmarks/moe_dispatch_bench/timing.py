@@ -10,10 +10,10 @@ import torch
 
 Call = Callable[[], object]
 _REPLAYS = 30
-_WARM_SECONDS = 0.05
+_WARM_SECONDS = 0.03
 
 
-def graph_seconds(calls: Sequence[Call]) -> float:
+def graph_seconds(calls: Sequence[Call], *, replays: int = _REPLAYS) -> float:
     """Median seconds of one call, all of ``calls`` captured in one graph and replayed.
 
     Several calls on different data keep caches from holding what a real caller would have to
@@ -26,7 +26,7 @@ def graph_seconds(calls: Sequence[Call]) -> float:
     with torch.cuda.graph(graph):
         for call in calls:
             call()
-    seconds = _median_event_seconds(graph.replay) / len(calls)
+    seconds = _median_event_seconds(graph.replay, replays) / len(calls)
     del graph
     return seconds
 
@@ -38,7 +38,7 @@ def eager_seconds(calls: Sequence[Call]) -> float:
         for call in calls:
             call()
 
-    return _median_event_seconds(all_calls) / len(calls)
+    return _median_event_seconds(all_calls, _REPLAYS) / len(calls)
 
 
 def host_seconds(call: Call, repeats: int = 200) -> float:
@@ -55,7 +55,7 @@ def host_seconds(call: Call, repeats: int = 200) -> float:
     return statistics.median(rounds)
 
 
-def _median_event_seconds(run: Call) -> float:
+def _median_event_seconds(run: Call, repeats: int) -> float:
     run()
     torch.cuda.synchronize()
     deadline = time.perf_counter() + _WARM_SECONDS
@@ -63,7 +63,7 @@ def _median_event_seconds(run: Call) -> float:
         run()
         torch.cuda.synchronize()
     times = []
-    for _ in range(_REPLAYS):
+    for _ in range(repeats):
         start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
         start.record()
         run()

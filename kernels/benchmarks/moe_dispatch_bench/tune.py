@@ -1,0 +1,166 @@
+"""Search for tiles: ``python -m moe_dispatch_bench.tune --shapes Mixtral-8x7B --tokens 1 2048``.
+
+Times each GEMM of moe_dispatch alone, in a replayed graph, for every candidate tile that suits the
+rows per expert, and writes one JSON line per candidate. The entries of ``tile_config.py`` are
+chosen from such files. Candidates are compiled beforehand by many processes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from itertools import product
+from multiprocessing import get_context
+from pathlib import Path
+
+import torch
+
+from moe_dispatch.down import down
+from moe_dispatch.gate_up import gate_up
+from moe_dispatch.schedule import build_schedule
+from moe_dispatch.tile_config import GemmTile, TileConfig
+from moe_dispatch_bench.timing import graph_seconds
+from moe_dispatch_bench.workload import Batch, Layer, Shape, make_batch, make_layer, model_shape
+
+_STAGES = (3, 4, 5)
+_SHARED_MEMORY = 227 * 1024  # of one sm_90 block
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One tile of one of the two GEMMs."""
+
+    gemm: str
+    block_m: int
+    tile: GemmTile
+
+    @property
+    def config(self) -> TileConfig:
+        """The candidate where it belongs, and itself where it does not matter."""
+        return TileConfig(self.block_m, self.tile, self.tile)
+
+
+def candidates(rows_per_expert: float) -> Iterator[Candidate]:
+    """Tiles worth trying for a mean number of rows per expert."""
+    heights = [
+        height
+        for height in (16, 32, 64, 128)
+        if height >= min(rows_per_expert / 2, 64) and height <= max(4 * rows_per_expert, 16)
+    ]
+    for gemm, block_m in product(("gate_up", "down"), heights):
+        operands = 2 if gemm == "gate_up" else 1
+        for block_n, block_k, warps, stages in product(
+            (32, 64, 128, 256), (32, 64, 128, 256), (4, 8), _STAGES
+        ):
+            stage_bytes = 2 * block_k * (block_m + operands * block_n)
+            accumulators = operands * block_m * block_n / (32 * warps)
+            if stage_bytes * stages > _SHARED_MEMORY or stage_bytes < 6 * 1024:
+                continue
+            if accumulators > 128 or accumulators < 4:
+                continue
+            for group in (1,) if block_m <= 32 else (8,):
+                yield Candidate(gemm, block_m, GemmTile(block_n, block_k, group, warps, stages))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="moe_dispatch_bench.tune", description=__doc__)
+    parser.add_argument("--shapes", nargs="+", required=True)
+    parser.add_argument("--tokens", nargs="+", type=int, required=True)
+    parser.add_argument("--minutes", type=float, default=8.0)
+    parser.add_argument("--output", type=Path, default=Path("tune.jsonl"))
+    options = parser.parse_args()
+    deadline = time.monotonic() + 60 * options.minutes
+    shapes = [model_shape(name) for name in options.shapes]
+    wanted = {
+        (candidate, shape.top_k)
+        for shape in shapes
+        for tokens in options.tokens
+        for candidate in candidates(tokens * shape.top_k / shape.num_experts)
+    }
+    _compile_all(sorted(wanted, key=str))
+    print(f"{len(wanted)} candidates compiled", flush=True)
+    for shape in shapes:
+        layer = make_layer(shape, torch.bfloat16)
+        for tokens in options.tokens:
+            _search(layer, tokens, options.output, deadline)
+        del layer
+        torch.cuda.empty_cache()
+
+
+def _search(layer: Layer, tokens: int, output: Path, deadline: float) -> None:
+    shape = layer.shape
+    batches = [
+        make_batch(shape, tokens, routing="uniform", dtype=torch.bfloat16, seed=seed)
+        for seed in range(4 if tokens <= 256 else 1)
+    ]
+    best: dict[tuple[str, int], tuple[float, Candidate]] = {}
+    for candidate in candidates(tokens * shape.top_k / shape.num_experts):
+        if time.monotonic() > deadline:
+            print("out of time")
+            return
+        try:
+            seconds = _seconds(candidate, layer, batches)
+        except Exception as error:  # too large for this GPU: a result of the search too
+            print(f"{candidate}: {type(error).__name__}: {str(error)[:80]}")
+            continue
+        row = {
+            "device": torch.cuda.get_device_name(),
+            "shape": shape.name,
+            "tokens": tokens,
+            "gemm": candidate.gemm,
+            "block_m": candidate.block_m,
+            **candidate.tile._asdict(),
+            "seconds": seconds,
+        }
+        with output.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+        key = (candidate.gemm, candidate.block_m)
+        best[key] = min(best.get(key, (seconds, candidate)), (seconds, candidate))
+    for (gemm, block_m), (seconds, candidate) in sorted(best.items()):
+        print(f"{shape.name} {tokens} {gemm} {block_m}: {seconds * 1e6:.1f} us {candidate.tile}")
+
+
+def _seconds(candidate: Candidate, layer: Layer, batches: list[Batch]) -> float:
+    return graph_seconds([_call(candidate, layer, batch) for batch in batches], replays=8)
+
+
+def _call(candidate: Candidate, layer: Layer, batch: Batch) -> Callable[[], torch.Tensor]:
+    """The candidate's GEMM alone, its schedule and its input made beforehand."""
+    schedule = build_schedule(batch.topk_ids, layer.shape.num_experts, candidate.block_m)
+    if candidate.gemm == "gate_up":
+        first = partial(gate_up, batch.hidden_states, layer.gate_up_proj, schedule)
+        run = partial(first, top_k=layer.shape.top_k)
+    else:
+        size = (batch.topk_ids.numel(), layer.shape.intermediate_size)
+        h = torch.randn(size, device="cuda").to(batch.hidden_states.dtype)
+        run = partial(down, h, layer.down_proj, schedule)
+    return partial(run, tiles=candidate.config, allow_tf32=False)
+
+
+def _compile_all(wanted: list[tuple[Candidate, int]]) -> None:
+    """Fill Triton's cache on disk from many processes."""
+    workers = max(1, (os.cpu_count() or 2) - 1)
+    chunks = [wanted[first::workers] for first in range(workers)]
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        list(pool.map(_compile, chunks))
+
+
+def _compile(wanted: list[tuple[Candidate, int]]) -> None:
+    """Run each candidate once on sizes that give the same compiled kernel as the real ones."""
+    for candidate, top_k in wanted:
+        shape = Shape("small", 512, 512, 16, top_k)
+        layer = make_layer(shape, torch.bfloat16)
+        batch = make_batch(shape, 16, routing="uniform", dtype=torch.bfloat16, seed=0)
+        with contextlib.suppress(Exception):  # the search reports it
+            _call(candidate, layer, batch)()
+
+
+if __name__ == "__main__":
+    main()
