@@ -1,4 +1,8 @@
-"""A report as one self-contained page for people."""
+"""A report as one self-contained page for people.
+
+The page works from a file, without scripts and on paper, and loads nothing. What passed is summed
+up, so that a run of any size stays a page of a few megabytes.
+"""
 
 from __future__ import annotations
 
@@ -6,23 +10,75 @@ from functools import cache
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from moeproof.report.page import distribution, evidence
+from moeproof.report.page.distribution import histograms
+from moeproof.report.page.failures import anchors_of, failure_groups
+from moeproof.report.page.matrix import matrices
+from moeproof.report.page.summary import (
+    check_summaries,
+    glance,
+    slowest_cases,
+    unsupported_reasons,
+)
+from moeproof.report.page.traits import judged_verdicts, suspects
 from moeproof.report.report import Report
+from moeproof.report.text import printable
 from moeproof.verdict import Outcome
 
 
 def render_html(report: Report) -> str:
-    """The page: no script is needed, nothing is loaded from elsewhere."""
-    page = _environment().get_template("index.html.j2").render(report=report, Outcome=Outcome)
-    # A message may hold lone surrogates, which no encoding has.
-    return page.encode("utf-8", "backslashreplace").decode("utf-8")
+    """The page, ready to be written as UTF-8."""
+    judged = judged_verdicts(report)
+    failures = failure_groups(judged)
+    page = (
+        _environment()
+        .get_template("index.html.j2")
+        .render(
+            report=report,
+            metadata=report.metadata,
+            glance=glance(report),
+            checks=check_summaries(report),
+            suspects=suspects(judged),
+            matrices=matrices(judged, anchors_of(failures)),
+            histograms=histograms(judged),
+            failures=failures,
+            unsupported=unsupported_reasons(report),
+            slowest=slowest_cases(report),
+        )
+    )
+    return printable(page)
 
 
 @cache
 def _environment() -> Environment:
-    return Environment(
+    environment = Environment(
         loader=PackageLoader("moeproof.report"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.globals.update(
+        Outcome=Outcome,
+        distribution=distribution,
+        evidence=evidence,
+    )
+    environment.filters.update(thousands=_thousands, duration=_duration, ratio=_ratio)
+    return environment
+
+
+def _thousands(number: int) -> str:
+    return f"{number:,}"
+
+
+def _ratio(number: float) -> str:
+    return f"{number:.3g}"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"

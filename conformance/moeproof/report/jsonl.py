@@ -52,6 +52,7 @@ class ReportWriter:
             planned_cases=len({case_id for case_id, _ in self._due}),
             planned_verdicts=len(self._due),
             plan_digest=plan_digest(self._due),
+            questions=_questions(self._due),
             started_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         )
 
@@ -129,6 +130,13 @@ def read_report(path: Path) -> Report:
     return report
 
 
+def _questions(pairs: Iterable[Pair]) -> dict[str, str]:
+    # The checks need torch; reading and showing a report does not.
+    from moeproof.checks import CHECKS
+
+    return {check: CHECKS[check].question for check in sorted({check for _, check in pairs})}
+
+
 def _dump(line: Line) -> str:
     # ASCII: a message may hold what UTF-8 cannot encode, such as a lone surrogate.
     return json.dumps(line, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
@@ -179,6 +187,8 @@ def _require_plan(path: Path, report: Report) -> None:
     cases = len({case_id for case_id, _ in pairs})
     if cases != header.planned_cases:
         raise ReportError(f"{path}: {header.planned_cases} cases were planned, {cases} are there")
+    if {check for _, check in pairs} != set(header.questions):
+        raise ReportError(f"{path}, line 1: questions must name the checks of the verdicts")
     counts = count_outcomes(report.verdicts)
     if footer.counts != counts or footer.verdicts != len(report.verdicts):
         raise ReportError(

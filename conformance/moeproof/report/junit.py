@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from itertools import groupby
 from operator import attrgetter
@@ -11,10 +10,8 @@ from xml.etree.ElementTree import Element, SubElement
 
 from moeproof.report.metadata import RunMetadata
 from moeproof.report.report import Report, count_outcomes
+from moeproof.report.text import printable
 from moeproof.verdict import Outcome, Verdict
-
-# All that XML 1.0, section 2.2, has no character for, and U+FFFE, U+FFFF, lone surrogates.
-_NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def render_junit(report: Report) -> str:
@@ -31,12 +28,12 @@ def _suite(check: str, verdicts: Sequence[Verdict], report: Report) -> Element:
     suite = Element(
         "testsuite",
         _totals(verdicts),
-        name=_clean(check),
+        name=printable(check),
         timestamp=report.header.started_at,
     )
     properties = SubElement(suite, "properties")
     for name, value in _properties(report.metadata).items():
-        SubElement(properties, "property", name=_clean(name), value=_clean(value))
+        SubElement(properties, "property", name=printable(name), value=printable(value))
     suite.extend([_test_case(verdict) for verdict in verdicts])
     return suite
 
@@ -55,18 +52,18 @@ def _totals(verdicts: Sequence[Verdict]) -> dict[str, str]:
 def _test_case(verdict: Verdict) -> Element:
     case = Element(
         "testcase",
-        classname=_clean(f"moeproof.{verdict.check}"),
-        name=_clean(verdict.case_id),
+        classname=printable(f"moeproof.{verdict.check}"),
+        name=printable(verdict.case_id),
         time=f"{verdict.seconds:.6f}",
     )
-    message = _clean(verdict.message)
+    message = printable(verdict.message)
     if verdict.outcome is Outcome.UNSUPPORTED:
         SubElement(case, "skipped", message=message)
     elif verdict.outcome is not Outcome.PASS:
         tag = "failure" if verdict.outcome is Outcome.FAIL else "error"
         element = SubElement(case, tag, message=message, type=verdict.outcome.value)
         worst = f"\nworst element: {verdict.worst}" if verdict.worst else ""
-        element.text = _clean(f"{verdict.message}{worst}\nreproduce: {verdict.reproducer}")
+        element.text = printable(f"{verdict.message}{worst}\nreproduce: {verdict.reproducer}")
     return case
 
 
@@ -84,8 +81,3 @@ def _properties(metadata: RunMetadata) -> dict[str, str]:
         "suite_version": metadata.suite_version,
         "suite_hash": metadata.suite_hash,
     }
-
-
-def _clean(text: str) -> str:
-    r"""Text that XML can hold: what it cannot is written as in Python, such as ``\x00``."""
-    return _NOT_XML.sub(lambda match: ascii(match[0])[1:-1], text)

@@ -65,6 +65,7 @@ def header_from_line(line: Line) -> Header:
         planned_cases=line["planned_cases"],
         planned_verdicts=line["planned_verdicts"],
         plan_digest=line["plan_digest"],
+        questions=line["questions"],
         started_at=line["started_at"],
     )
 

@@ -30,6 +30,7 @@ class Header:
         planned_cases, planned_verdicts: how many.
         plan_digest: :func:`plan_digest` of the planned pairs. Two runs with the same digest
             judged the same cases by the same checks.
+        questions: planned check -> what its PASS answers with yes.
         started_at: ISO 8601, in UTC.
     """
 
@@ -37,6 +38,7 @@ class Header:
     planned_cases: int
     planned_verdicts: int
     plan_digest: str
+    questions: Mapping[str, str]
     started_at: str
 
 

@@ -1,0 +1,1 @@
+"""What the page for people shows, computed from a report; ``templates/`` says how it looks."""

@@ -1,0 +1,157 @@
+"""What a case id says about its case, and which of it the failures have in common."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+
+from moeproof.problem import Problem
+from moeproof.report.report import Report
+from moeproof.router_case import RouterProblem
+from moeproof.verdict import Outcome, Verdict
+
+BROKEN = frozenset({Outcome.FAIL, Outcome.ERROR})
+_LONGEST_ARGUMENT = 40
+_SUSPECTS = 8
+
+
+@dataclass(frozen=True)
+class Traits:
+    """What a case id says.
+
+    Attributes:
+        target: ``experts`` or ``router``; ``other`` if the id cannot be read, as it may be in a
+            report of another version of the suite.
+        named: trait -> value, such as ``layout`` -> ``offset`` and ``E`` -> ``8``.
+        sizes: the problem's sizes, for sorting.
+        work: multiplications, roughly: the smaller, the easier to debug.
+    """
+
+    target: str
+    named: Mapping[str, str]
+    sizes: tuple[int, ...] = ()
+    work: int = 0
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A verdict beside the traits of its case."""
+
+    verdict: Verdict
+    traits: Traits
+
+    @property
+    def broken(self) -> bool:
+        """The implementation is wrong or crashed."""
+        return self.verdict.outcome in BROKEN
+
+
+@dataclass(frozen=True)
+class Suspect:
+    """A trait that failures share.
+
+    Attributes:
+        name, value: the trait.
+        broken: verdicts with it that are FAIL or ERROR. judged: those that are PASS or broken.
+        all_broken: broken verdicts of the whole run.
+    """
+
+    name: str
+    value: str
+    broken: int
+    judged: int
+    all_broken: int
+
+    @property
+    def score(self) -> float:
+        """How well the trait tells broken from right: F1, the harmonic mean of both shares."""
+        return 2 * self.broken / (self.judged + self.all_broken)
+
+
+def judged_verdicts(report: Report) -> list[Judged]:
+    """The report's verdicts, in order."""
+    return [Judged(verdict, read_traits(verdict.case_id)) for verdict in report.verdicts]
+
+
+def suspects(judged: Sequence[Judged]) -> list[Suspect]:
+    """The traits that tell broken verdicts from right ones best, the best first.
+
+    A trait that every verdict has says nothing and is left out.
+    """
+    broken: Counter[tuple[str, str]] = Counter()
+    total: Counter[tuple[str, str]] = Counter()
+    values = defaultdict(set)
+    for item in judged:
+        if item.verdict.outcome is Outcome.UNSUPPORTED:
+            continue
+        for name, value in {"check": item.verdict.check, **item.traits.named}.items():
+            total[name, value] += 1
+            broken[name, value] += item.broken
+            values[name].add(value)
+    all_broken = sum(item.broken for item in judged)
+    found = [
+        Suspect(name, value, count, total[name, value], all_broken)
+        for (name, value), count in broken.items()
+        if count and len(values[name]) > 1
+    ]
+    return sorted(found, key=lambda suspect: -suspect.score)[:_SUSPECTS]
+
+
+@cache
+def read_traits(case_id: str) -> Traits:
+    """The traits of a case; any text is read, and what cannot be is ``other``."""
+    parts = case_id.split("/")
+    try:
+        if case_id.startswith("route-") and len(parts) == 3:
+            return _router_traits(RouterProblem.parse(parts[0]), logits=parts[1])
+        if len(parts) == 5:
+            return _expert_traits(Problem.parse(parts[0]), parts)
+    except ValueError:
+        pass
+    return Traits("other", {})
+
+
+def _expert_traits(problem: Problem, parts: Sequence[str]) -> Traits:
+    T, H, I, E, K = (  # noqa: E741
+        problem.num_tokens,
+        problem.hidden_size,
+        problem.intermediate_size,
+        problem.num_experts,
+        problem.top_k,
+    )
+    named = {
+        "pattern": _short_pattern(parts[1]),
+        "values": parts[2],
+        "layout": parts[3],
+        "dtype": problem.dtype,
+        "T": str(T),
+        "H": str(H),
+        "I": str(I),
+        "E": str(E),
+        "K": str(K),
+    }
+    return Traits("experts", named, (E, K, H, I, T), T * K * H * I)
+
+
+def _router_traits(problem: RouterProblem, *, logits: str) -> Traits:
+    named = {
+        "logits": logits,
+        "scoring": problem.scoring,
+        "renormalized": "yes" if problem.renormalize else "no",
+        "bias": "yes" if problem.has_bias else "no",
+        "groups": f"{problem.num_groups}x{problem.topk_groups}",
+        "scaling": f"{problem.scaling_factor:g}",
+        "dtype": problem.dtype,
+        "T": str(problem.num_tokens),
+        "E": str(problem.num_experts),
+        "K": str(problem.top_k),
+    }
+    sizes = (problem.num_experts, problem.top_k, problem.num_tokens)
+    return Traits("router", named, sizes, problem.num_tokens * problem.num_experts)
+
+
+def _short_pattern(pattern: str) -> str:
+    name, colon, argument = pattern.partition(":")
+    return f"{name}:..." if colon and len(argument) > _LONGEST_ARGUMENT else pattern
