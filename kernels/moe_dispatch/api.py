@@ -35,6 +35,8 @@ def fused_experts(
             element_size=hidden_states.element_size(),
             num_slots=topk_ids.numel(),
             num_experts=num_experts,
+            hidden_size=hidden_states.shape[1],
+            intermediate_size=down_proj.shape[2],
             batch_invariant=batch_invariant,
         )
         allow_tf32 = allow_tf32 and supports_tf32(arch)

@@ -6,7 +6,7 @@ import torch
 import triton
 import triton.language as tl
 
-from .numerics import round_to
+from .numerics import COMPILE_OPTIONS, round_to
 from .target import INTERPRETED
 
 _MAX_BLOCK_H = 1024
@@ -22,6 +22,7 @@ def combine_kernel(
     weights_ptr,
     out_ptr,
     num_tokens,
+    column_blocks,
     hidden_size,
     stride_it,
     stride_ik,
@@ -38,10 +39,9 @@ def combine_kernel(
     y (T * K, H), out (T, H): contiguous. Slots whose id lies outside [0, E) are neither read nor
     added.
     """
-    blocks = tl.cdiv(hidden_size, BLOCK_H)
     program = tl.program_id(0)
-    token = (program // blocks) * BLOCK_T + tl.arange(0, BLOCK_T)
-    columns = (program % blocks) * BLOCK_H + tl.arange(0, BLOCK_H)
+    token = (program // column_blocks) * BLOCK_T + tl.arange(0, BLOCK_T)
+    columns = (program % column_blocks) * BLOCK_H + tl.arange(0, BLOCK_H)
     is_token = token < num_tokens
     is_column = columns[None, :] < hidden_size
     token = token.to(tl.int64)
@@ -49,7 +49,7 @@ def combine_kernel(
     weights_ptrs = weights_ptr + token * stride_wt
     y_ptrs = y_ptr + token[:, None] * TOP_K * hidden_size + columns[None, :]
 
-    total = tl.zeros((BLOCK_T, BLOCK_H), dtype=tl.float32)
+    total = tl.full((BLOCK_T, BLOCK_H), 0.0, tl.float32)
     for _ in tl.range(0, TOP_K, loop_unroll_factor=UNROLL):
         expert = tl.load(ids_ptrs, mask=is_token, other=-1)
         routed = (expert >= 0) & (expert < NUM_EXPERTS)
@@ -74,13 +74,14 @@ def combine(
     hidden_size = y.shape[1]
     out = y.new_empty((num_tokens, hidden_size))
     block_h = min(_MAX_BLOCK_H, triton.next_power_of_2(hidden_size))
-    grid = (triton.cdiv(num_tokens, _BLOCK_T) * triton.cdiv(hidden_size, block_h),)
-    combine_kernel[grid](
+    column_blocks = triton.cdiv(hidden_size, block_h)
+    combine_kernel[(triton.cdiv(num_tokens, _BLOCK_T) * column_blocks,)](
         y,
         topk_ids,
         topk_weights,
         out,
         num_tokens,
+        column_blocks,
         hidden_size,
         *topk_ids.stride(),
         *topk_weights.stride(),
@@ -89,5 +90,6 @@ def combine(
         BLOCK_T=_BLOCK_T,
         BLOCK_H=block_h,
         UNROLL=min(top_k, _UNROLL),
+        **COMPILE_OPTIONS,
     )
     return out

@@ -6,7 +6,7 @@ import torch
 import triton
 import triton.language as tl
 
-from .numerics import dot_accumulate, round_to
+from .numerics import COMPILE_OPTIONS, dot_accumulate, round_to
 from .schedule import Schedule, load_slots, load_tile, tile_of_program
 from .tile_config import TileConfig
 
@@ -18,6 +18,7 @@ def down_kernel(
     y_ptr,
     schedule_ptr,
     max_tiles,
+    column_tiles,
     intermediate_size,
     hidden_size,
     stride_we,
@@ -38,7 +39,7 @@ def down_kernel(
     contiguous, rows in slot order. Rows past the tile's end and columns past H repeat the last
     valid one, so that the main loop needs no mask for them; they are not stored.
     """
-    tile, column = tile_of_program(max_tiles, tl.cdiv(hidden_size, BLOCK_N), GROUP_M)
+    tile, column = tile_of_program(max_tiles, column_tiles, GROUP_M)
     if tile >= tl.load(schedule_ptr):
         return
     expert, first_row, end_row = load_tile(schedule_ptr, tile, max_tiles)
@@ -57,7 +58,7 @@ def down_kernel(
     )
     step = tl.full((), BLOCK_K, tl.int64)
 
-    y = tl.zeros((BLOCK_M, BLOCK_N), dtype=tl.float32)
+    y = tl.full((BLOCK_M, BLOCK_N), 0.0, tl.float32)
     for first_k in range(0, intermediate_size, BLOCK_K):
         if EVEN_K:
             h = tl.load(h_ptrs)
@@ -96,13 +97,14 @@ def down(
     hidden_size, intermediate_size = down_proj.shape[1:]
     tile = tiles.down
     y = h.new_empty((schedule.num_slots, hidden_size))
-    grid = (schedule.max_tiles * triton.cdiv(hidden_size, tile.block_n),)
-    down_kernel[grid](
+    column_tiles = triton.cdiv(hidden_size, tile.block_n)
+    down_kernel[(schedule.max_tiles * column_tiles,)](
         h,
         down_proj,
         y,
         schedule.buffer,
         schedule.max_tiles,
+        column_tiles,
         intermediate_size,
         hidden_size,
         *down_proj.stride(),
@@ -116,5 +118,6 @@ def down(
         ALLOW_TF32=allow_tf32,
         num_warps=tile.num_warps,
         num_stages=tile.num_stages,
+        **COMPILE_OPTIONS,
     )
     return y

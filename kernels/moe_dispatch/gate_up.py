@@ -7,7 +7,7 @@ import triton
 import triton.language as tl
 
 from .activation import swiglu
-from .numerics import dot_accumulate, round_to
+from .numerics import COMPILE_OPTIONS, dot_accumulate, round_to
 from .schedule import Schedule, load_slots, load_tile, tile_of_program
 from .tile_config import TileConfig
 
@@ -19,6 +19,7 @@ def gate_up_kernel(
     h_ptr,
     schedule_ptr,
     max_tiles,
+    column_tiles,
     hidden_size,
     intermediate_size,
     stride_xt,
@@ -42,7 +43,7 @@ def gate_up_kernel(
     Rows past the tile's end and columns past I repeat the last valid one, so that the main loop
     needs no mask for them; they are not stored.
     """
-    tile, column = tile_of_program(max_tiles, tl.cdiv(intermediate_size, BLOCK_N), GROUP_M)
+    tile, column = tile_of_program(max_tiles, column_tiles, GROUP_M)
     if tile >= tl.load(schedule_ptr):
         return
     expert, first_row, end_row = load_tile(schedule_ptr, tile, max_tiles)
@@ -63,8 +64,8 @@ def gate_up_kernel(
     up_ptrs = gate_ptrs + intermediate_size.to(tl.int64) * stride_wn
     step = tl.full((), BLOCK_K, tl.int64)
 
-    gate = tl.zeros((BLOCK_M, BLOCK_N), dtype=tl.float32)
-    up = tl.zeros((BLOCK_M, BLOCK_N), dtype=tl.float32)
+    gate = tl.full((BLOCK_M, BLOCK_N), 0.0, tl.float32)
+    up = tl.full((BLOCK_M, BLOCK_N), 0.0, tl.float32)
     for first_k in range(0, hidden_size, BLOCK_K):
         if EVEN_K:
             x = tl.load(x_ptrs)
@@ -110,13 +111,14 @@ def gate_up(
     intermediate_size = gate_up_proj.shape[1] // 2
     tile = tiles.gate_up
     h = hidden_states.new_empty((schedule.num_slots, intermediate_size))
-    grid = (schedule.max_tiles * triton.cdiv(intermediate_size, tile.block_n),)
-    gate_up_kernel[grid](
+    column_tiles = triton.cdiv(intermediate_size, tile.block_n)
+    gate_up_kernel[(schedule.max_tiles * column_tiles,)](
         hidden_states,
         gate_up_proj,
         h,
         schedule.buffer,
         schedule.max_tiles,
+        column_tiles,
         hidden_size,
         intermediate_size,
         *hidden_states.stride(),
@@ -132,5 +134,6 @@ def gate_up(
         ALLOW_TF32=allow_tf32,
         num_warps=tile.num_warps,
         num_stages=tile.num_stages,
+        **COMPILE_OPTIONS,
     )
     return h

@@ -12,6 +12,12 @@ import triton.language as tl
 
 from .target import INTERPRETED
 
+COMPILE_OPTIONS = {"enable_fp_fusion": False}
+"""For every launch: a * b + c is fused only where a kernel says `tl.fma`.
+
+Triton's own default depends on its version.
+"""
+
 
 @triton.jit
 def dot_accumulate(a, b, accumulator, ALLOW_TF32: tl.constexpr):

@@ -10,7 +10,7 @@ import torch
 import triton
 import triton.language as tl
 
-from .numerics import dot_accumulate
+from .numerics import COMPILE_OPTIONS, dot_accumulate
 from .target import INTERPRETED
 
 _BLOCK_T = 16 if INTERPRETED else 4
@@ -273,6 +273,7 @@ def router_logits(
         BLOCK_E=_LOGITS_BLOCK_E,
         BLOCK_K=_LOGITS_BLOCK_K,
         ALLOW_TF32=allow_tf32,
+        **COMPILE_OPTIONS,
     )
     return logits
 
@@ -312,5 +313,7 @@ def choose_experts(
         BLOCK_K=triton.next_power_of_2(top_k),
         GROUPS=triton.next_power_of_2(num_groups),
         MEMBERS=triton.next_power_of_2(num_experts // num_groups),
+        num_warps=4 if num_experts <= 1024 else 8,
+        **COMPILE_OPTIONS,
     )
     return ids, weights

@@ -13,7 +13,8 @@ The schedule is one int32 buffer:
     [1 + M, 1 + 2M)        first row of each tile
     [1 + 2M, 1 + 3M)       row after the last one of the tile's expert
     [1 + 3M, 1 + 3M + N)   slot of each row                 N = T * K
-    [1 + 3M + N, ...)      slots per chunk and expert, while the schedule is built
+    [...]                  slots per chunk and expert, while the schedule is built, from the next
+                           multiple of 16 bytes on
 
 Slots are placed by counting: a slot's row is the number of slots with a lower expert, plus those of
 its own expert in earlier chunks, plus those before it in its chunk. No atomics: the order of the
@@ -28,6 +29,7 @@ import torch
 import triton
 import triton.language as tl
 
+from .numerics import COMPILE_OPTIONS
 from .target import INTERPRETED
 
 _BLOCK = 1024 if INTERPRETED else 128
@@ -36,14 +38,14 @@ _BLOCK = 1024 if INTERPRETED else 128
 _SCAN = 1024
 """Slots counted at once."""
 
-_MAX_CHUNKS = 1 if INTERPRETED else 128
+_MAX_CHUNKS = 4 if INTERPRETED else 128
 """Chunks, that is programs, among which the slots are divided."""
 
 _COUNTED_FROM = 8 * _SCAN
 """From this many slots on, another launch counts them first; below, each program counts all."""
 
-_COUNT_ROWS = 16
-"""Chunks whose counts are read at once."""
+_COUNTS = 4096
+"""Entries of the chunks' counts that are read at once."""
 
 
 class Schedule(NamedTuple):
@@ -80,14 +82,14 @@ def load_slots(schedule_ptr, rows, max_tiles):
 
 
 @triton.jit
-def tile_of_program(max_tiles, num_columns, GROUP_M: tl.constexpr):
+def tile_of_program(max_tiles, column_tiles, GROUP_M: tl.constexpr):
     """(row tile, column tile) of this program in a one-dimensional grid.
 
     Programs cover GROUP_M row tiles, then move on to the next columns: within a group each weight
     tile and each tile of activations is soon met again in L2.
     """
     program = tl.program_id(0)
-    group_programs = GROUP_M * num_columns
+    group_programs = GROUP_M * column_tiles
     first = (program // group_programs) * GROUP_M
     height = tl.minimum(max_tiles - first, GROUP_M)
     within = program % group_programs
@@ -207,7 +209,7 @@ def build_schedule(topk_ids: torch.Tensor, num_experts: int, block_m: int) -> Sc
     chunk_size = triton.cdiv(blocks, _MAX_CHUNKS) * _BLOCK
     num_chunks = triton.cdiv(num_slots, chunk_size)
     counted = num_chunks > 1 and num_slots >= _COUNTED_FROM
-    counts_at = 1 + 3 * tiles + num_slots
+    counts_at = triton.cdiv(1 + 3 * tiles + num_slots, 4) * 4
     size = counts_at + (num_chunks * bins if counted else 0)
     buffer = torch.empty(size, dtype=torch.int32, device=topk_ids.device)
     counts = buffer[counts_at:] if counted else buffer
@@ -224,6 +226,7 @@ def build_schedule(topk_ids: torch.Tensor, num_experts: int, block_m: int) -> Sc
             TOP_K=top_k,
             BINS=bins,
             SCAN=_SCAN,
+            **COMPILE_OPTIONS,
         )
     schedule_kernel[(num_chunks,)](
         topk_ids,
@@ -241,7 +244,9 @@ def build_schedule(topk_ids: torch.Tensor, num_experts: int, block_m: int) -> Sc
         BINS=bins,
         BLOCK=_BLOCK,
         SCAN=_SCAN,
-        COUNT_ROWS=_COUNT_ROWS,
+        COUNT_ROWS=max(1, _COUNTS // bins),
         COUNTED=counted,
+        num_warps=4 if bins <= 1024 else 8,
+        **COMPILE_OPTIONS,
     )
     return Schedule(buffer, tiles, num_slots)

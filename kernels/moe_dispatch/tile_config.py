@@ -9,6 +9,8 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import NamedTuple
 
+from triton import next_power_of_2
+
 from .target import INTERPRETER
 
 
@@ -48,7 +50,7 @@ _SM_80: _Rows = {
     8: TileConfig(16, GemmTile(64, 64, 1, 4, 4), GemmTile(64, 128, 1, 4, 4)),
     24: TileConfig(32, GemmTile(64, 64, 1, 4, 4), GemmTile(128, 64, 1, 4, 4)),
     64: TileConfig(64, GemmTile(64, 64, 4, 4, 3), GemmTile(128, 64, 4, 4, 3)),
-    _UNBOUNDED: TileConfig(128, GemmTile(128, 32, 8, 8, 4), GemmTile(128, 64, 8, 8, 3)),
+    _UNBOUNDED: TileConfig(128, GemmTile(64, 64, 8, 8, 3), GemmTile(128, 64, 8, 8, 3)),
 }
 _SM_86: _Rows = {
     8: TileConfig(16, GemmTile(64, 64, 1, 4, 3), GemmTile(64, 64, 1, 4, 4)),
@@ -93,14 +95,10 @@ _RDNA: _Rows = {
     64: TileConfig(64, GemmTile(64, 32, 4, 8, 2), GemmTile(64, 64, 4, 8, 2)),
     _UNBOUNDED: TileConfig(64, GemmTile(64, 32, 8, 8, 2), GemmTile(128, 32, 8, 8, 2)),
 }
-# Several K steps, several column tiles and ragged tails already at H, I of 40 to 100.
-_INTERPRETER: _Rows = {
-    _UNBOUNDED: TileConfig(16, GemmTile(32, 32, 2, 4, 1), GemmTile(32, 32, 2, 4, 1)),
-}
 # Most architectures multiply fp32 outside the matrix unit: registers limit the tile.
 _FP32: _Rows = {
     8: TileConfig(16, GemmTile(32, 32, 1, 4, 2), GemmTile(64, 32, 1, 4, 2)),
-    _UNBOUNDED: TileConfig(64, GemmTile(32, 32, 4, 8, 2), GemmTile(64, 32, 4, 8, 2)),
+    _UNBOUNDED: TileConfig(64, GemmTile(32, 32, 4, 8, 2), GemmTile(32, 32, 4, 8, 2)),
 }
 
 _BY_ARCHITECTURE: dict[str, _Rows] = {
@@ -113,7 +111,6 @@ _BY_ARCHITECTURE: dict[str, _Rows] = {
     "gfx950": _GFX950,
     "gfx1100": _RDNA,
     "gfx1201": _RDNA,
-    INTERPRETER: _INTERPRETER,
 }
 
 _BATCH_INVARIANT_ROWS = 64
@@ -122,19 +119,48 @@ _BATCH_INVARIANT_ROWS = 64
 
 @lru_cache(maxsize=4096)
 def select_tiles(
-    *, arch: str, element_size: int, num_slots: int, num_experts: int, batch_invariant: bool
+    *,
+    arch: str,
+    element_size: int,
+    num_slots: int,
+    num_experts: int,
+    hidden_size: int,
+    intermediate_size: int,
+    batch_invariant: bool,
 ) -> TileConfig:
     """The tiles for `num_slots` (T * K) slots over `num_experts` experts.
 
     arch: a result of `target.architecture`. element_size: bytes per element of the activations.
     """
-    by_rows = configs(arch=arch, element_size=element_size)
     rows = _BATCH_INVARIANT_ROWS if batch_invariant else -(-num_slots // num_experts)
+    if arch == INTERPRETER:
+        return _interpreter_tiles(rows, hidden_size, intermediate_size)
+    by_rows = configs(arch=arch, element_size=element_size)
     return next(config for limit, config in by_rows.items() if rows <= limit)
 
 
 def configs(*, arch: str, element_size: int) -> _Rows:
-    """Every config `select_tiles` can return for `arch`, by rows per expert, ascending."""
-    if element_size > 2 and arch != INTERPRETER:
-        return _FP32
-    return _BY_ARCHITECTURE[arch]
+    """Every config `select_tiles` can return for a GPU, by rows per expert, ascending."""
+    return _FP32 if element_size > 2 else _BY_ARCHITECTURE[arch]
+
+
+def _interpreter_tiles(rows: int, hidden_size: int, intermediate_size: int) -> TileConfig:
+    """Tiles for correctness: whatever the size, two or three K steps and about two columns.
+
+    The interpreter's time is the number of programs times their number of operations, nearly
+    whatever the tile's size.
+    """
+
+    def tile(width: int, depth: int) -> GemmTile:
+        return GemmTile(_parts(width, 2), _parts(depth, 3), 2, 4, 1)
+
+    return TileConfig(
+        block_m=16 if rows <= 16 else 32,
+        gate_up=tile(intermediate_size, hidden_size),
+        down=tile(hidden_size, intermediate_size),
+    )
+
+
+def _parts(size: int, parts: int) -> int:
+    """The smallest power of two, at least 16, that covers `size` in at most `parts` steps."""
+    return max(16, next_power_of_2(-(-size // parts)))
