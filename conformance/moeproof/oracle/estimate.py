@@ -135,7 +135,7 @@ def _flip_variance(exact: Estimate, fmt: NumberFormat) -> Float64Array:
     position = np.abs(exact.emulated) / step
     distance = np.abs(position - np.floor(position) - 0.5) * step
     deviation = np.sqrt(exact.variance)
-    ratio = distance / np.maximum(deviation, np.finfo(np.float64).tiny)
+    ratio = np.minimum(distance, 8 * deviation) / np.where(deviation > 0, deviation, 1.0)
     flips = step**2 * np.maximum(np.exp(-0.5 * ratio**2), _RARE_FLIP)
     wide = np.where(deviation > step, exact.variance / 4, 0.0)
     return np.where(distance <= exact.error, flips + wide, 0.0)
