@@ -132,17 +132,21 @@ def _print_unsupported(console: Console, verdicts: Sequence[Verdict]) -> None:
 
 
 def _print_failures(console: Console, verdicts: Sequence[Verdict]) -> None:
+    """Each with its reproducer; checks of one case that say the same are told once."""
     bad = [verdict for verdict in verdicts if verdict.outcome in (Outcome.FAIL, Outcome.ERROR)]
-    for verdict in bad[:_FAILURES_SHOWN]:
-        console.print()
-        outcome = verdict.outcome
-        console.print(f"[{_STYLES[outcome]}]{outcome.value}[/] ", end="")
-        _plain(console, f"{verdict.check}  {verdict.case_id}")
-        _plain(console, f"  {verdict.message}")
-        _plain(console, f"  {verdict.reproducer}")
-    if len(bad) > _FAILURES_SHOWN:
-        console.print()
-        _plain(console, f"and {len(bad) - _FAILURES_SHOWN} more that are FAIL or ERROR")
+    alike: dict[tuple[str, Outcome, str], list[Verdict]] = {}
+    for verdict in bad:
+        key = (verdict.case_id, verdict.outcome, verdict.message)
+        alike.setdefault(key, []).append(verdict)
+    groups = list(alike.items())
+    for (case_id, outcome, message), group in groups[:_FAILURES_SHOWN]:
+        console.print(f"\n[{_STYLES[outcome]}]{outcome.value}[/] ", end="")
+        _plain(console, f"{', '.join(verdict.check for verdict in group)}  {case_id}")
+        _plain(console, f"  {message}")
+        _plain(console, f"  {group[0].reproducer}")
+    hidden = sum(len(group) for _, group in groups[_FAILURES_SHOWN:])
+    if hidden:
+        _plain(console, f"\nand {hidden} more that are FAIL or ERROR")
 
 
 def _plain(console: Console, text: str) -> None:

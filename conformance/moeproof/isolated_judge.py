@@ -11,7 +11,7 @@ from moeproof.devices import DeviceError
 from moeproof.implementation import ImplementationError
 from moeproof.planned_case import PlannedCase
 from moeproof.verdict import Outcome, Verdict
-from moeproof.worker_messages import DescribeRun, Fault, JudgeCase, Judged, Refused, Subject
+from moeproof.worker_messages import CheckBegins, DescribeRun, Fault, JudgeCheck, Refused, Subject
 from moeproof.worker_process import WorkerDeathError, WorkerProcess
 
 if TYPE_CHECKING:
@@ -27,15 +27,19 @@ _REFUSALS: dict[Fault, type[ImplementationError] | type[DeviceError]] = {
 
 
 class IsolatedJudge:
-    """One worker, replaced whenever it dies. Use as a context manager."""
+    """One worker, started when first needed and replaced whenever it dies.
+
+    A context manager; leaving it kills the worker.
+    """
 
     def __init__(self, subject: Subject) -> None:
         self.subject = subject
         self._worker: WorkerProcess | None = None
         self._changing_worker = threading.Lock()
-        self._closed = False
+        self._killed = False
         self._failure: ImplementationError | DeviceError | None = None
         self._last_check = "nothing"
+        self._fatal: dict[str, tuple[str, str]] = {}
 
     def start(self) -> None:
         """Start the worker and wait until the implementation is loaded.
@@ -50,42 +54,42 @@ class IsolatedJudge:
             try:
                 self._start_worker()
             except WorkerDeathError as death:
-                raise ImplementationError(
-                    f"implementation {self.subject.implementation!r} cannot be loaded: the "
-                    f"process {death}\n{death.output}".rstrip()
-                ) from death
+                raise self._cannot("be loaded", death) from death
 
     def metadata(self, profile: str) -> RunMetadata:
         """What a report says about a run of this profile, collected where the device is."""
         worker = self._running_worker()
         worker.send(DescribeRun(profile))
-        answer: RunMetadata = worker.receive(timeout_seconds=_STARTUP_SECONDS)
+        try:
+            answer: RunMetadata = worker.receive(timeout_seconds=_STARTUP_SECONDS)
+        except WorkerDeathError as death:
+            raise self._cannot("be described", death) from death
         return answer
 
     def judge(self, planned: PlannedCase) -> list[Verdict]:
-        """One verdict for each planned check, in order, whatever becomes of the worker."""
-        case_id = planned.case.case_id
+        """One verdict for each planned check, in order."""
+        return [self.judge_check(planned.case.case_id, check) for check in planned.checks]
+
+    def judge_check(self, case_id: str, check: str) -> Verdict:
+        """The verdict of one check; ERROR if the worker dies, hangs or cannot be started.
+
+        After a check that cost a worker, the other checks of that case are not judged any more.
+        """
+        fatal_check, consequence = self._fatal.get(case_id, (check, ""))
+        if fatal_check != check:
+            return self._error(case_id, check, f"not judged: {consequence}")
         try:
             worker = self._running_worker()
         except (ImplementationError, DeviceError) as error:
             message = f"not judged: no worker could be started: {error}"
-            return [self._error(case_id, check, message) for check in planned.checks]
-        worker.send(JudgeCase(case_id, planned.checks))
-        verdicts: list[Verdict] = []
-        for check in planned.checks:
-            if self._worker is worker:
-                verdict = self._await_verdict(worker, case_id, check)
-                last_judged = check
-            else:
-                message = f"not judged: the process died in check {last_judged}"
-                verdict = self._error(case_id, check, message)
-            verdicts.append(verdict)
-        return verdicts
+            return self._error(case_id, check, message)
+        worker.send(JudgeCheck(case_id, check))
+        return self._await_verdict(worker, case_id, check)
 
-    def close(self) -> None:
-        """Kill the worker. A case under way in another thread ends at once, with an ERROR."""
+    def kill(self) -> None:
+        """Kill the worker for good, from any thread. A check under way ends with an ERROR."""
         with self._changing_worker:
-            self._closed = True
+            self._killed = True
             if self._worker is not None:
                 self._worker.kill()
 
@@ -104,7 +108,7 @@ class IsolatedJudge:
 
     def _start_worker(self) -> None:
         with self._changing_worker:
-            if self._closed:
+            if self._killed:
                 raise ImplementationError("the run was stopped")
             self._worker = worker = WorkerProcess(self.subject)
         try:
@@ -123,20 +127,18 @@ class IsolatedJudge:
             self._worker = None
 
     def _await_verdict(self, worker: WorkerProcess, case_id: str, check: str) -> Verdict:
-        """The verdict of the check that comes next; if the worker dies, an ERROR that says how."""
+        patience = self.subject.timeout_seconds + _GRACE_SECONDS
         started = time.monotonic()
         begun = False
         try:
-            while True:
-                answer = worker.receive(
-                    timeout_seconds=self.subject.timeout_seconds + _GRACE_SECONDS
-                )
-                if isinstance(answer, Judged):
-                    break
+            answer = worker.receive(timeout_seconds=patience)
+            if isinstance(answer, CheckBegins):
                 begun = True
                 self._last_check = f"check {check} of {case_id}"
+                answer = worker.receive(timeout_seconds=patience)
         except WorkerDeathError as death:
             self._drop_worker()
+            self._fatal[case_id] = (check, f"the process died in check {check}")
             seconds = time.monotonic() - started
             if seconds >= self.subject.timeout_seconds:
                 message = f"no answer within {self.subject.timeout_seconds:g} s{death.hint}"
@@ -147,7 +149,9 @@ class IsolatedJudge:
             return self._error(case_id, check, message, seconds=seconds, output=death.output)
         if answer.device_lost:
             self._drop_worker()
-        return answer.verdict
+            self._fatal[case_id] = (check, f"check {check} left the device unusable")
+        verdict: Verdict = answer.verdict
+        return verdict
 
     def _error(
         self, case_id: str, check: str, message: str, *, seconds: float = 0.0, output: str = ""
@@ -164,6 +168,11 @@ class IsolatedJudge:
             reproducer=self.subject.reproducer(case_id, check),
         )
 
+    def _cannot(self, what: str, death: WorkerDeathError) -> ImplementationError:
+        reference = self.subject.implementation
+        text = f"implementation {reference!r} cannot {what}: the process {death}\n{death.output}"
+        return ImplementationError(text.rstrip())
+
     def __enter__(self) -> IsolatedJudge:
         return self
 
@@ -173,4 +182,5 @@ class IsolatedJudge:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.close()
+        self.kill()
+        self._drop_worker()

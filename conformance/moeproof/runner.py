@@ -11,6 +11,7 @@ import queue
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import ExitStack, contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -64,6 +65,7 @@ class JudgePool:
     def judge(self, planned: Sequence[PlannedCase]) -> Iterator[Verdict]:
         """One verdict for each check of each planned case, in the order in which cases are done."""
         expected = Counter((case.case.case_id, check) for case in planned for check in case.checks)
+        received: Counter[tuple[str, str]] = Counter()
         free: queue.SimpleQueue[IsolatedJudge] = queue.SimpleQueue()
         for judge in self._judges:
             free.put(judge)
@@ -75,37 +77,37 @@ class JudgePool:
             finally:
                 free.put(judge)
 
-        received: Counter[tuple[str, str]] = Counter()
-        with ThreadPoolExecutor(len(self._judges)) as threads:
-            futures = [threads.submit(judge_case, case) for case in planned]
-            try:
-                for future in as_completed(futures):
-                    for verdict in future.result():
-                        received[verdict.case_id, verdict.check] += 1
-                        yield verdict
-            except BaseException:
-                for future in futures:
-                    future.cancel()
-                self._close()
-                raise
+        with self._threads() as threads:
+            for done in as_completed([threads.submit(judge_case, case) for case in planned]):
+                for verdict in done.result():
+                    received[verdict.case_id, verdict.check] += 1
+                    yield verdict
         if received != expected:
             raise RuntimeError(
                 f"verdicts do not match the plan: missing {list(expected - received)}, "
                 f"unplanned {list(received - expected)}"
             )
 
-    def _close(self) -> None:
-        for judge in self._judges:
-            judge.close()
+    @contextmanager
+    def _threads(self) -> Iterator[ThreadPoolExecutor]:
+        """A thread for each judge. An error kills the workers, so that no thread waits for one."""
+        with ThreadPoolExecutor(len(self._judges)) as threads:
+            try:
+                yield threads
+            except BaseException:
+                threads.shutdown(wait=False, cancel_futures=True)
+                for judge in self._judges:
+                    judge.kill()
+                raise
 
     def __enter__(self) -> JudgePool:
-        try:
-            with ThreadPoolExecutor(len(self._judges)) as threads:
-                for started in [threads.submit(judge.start) for judge in self._judges]:
+        with ExitStack() as stack:
+            for judge in self._judges:
+                stack.enter_context(judge)
+            with self._threads() as threads:
+                for started in as_completed([threads.submit(j.start) for j in self._judges]):
                     started.result()
-        except BaseException:
-            self._close()
-            raise
+            self._stack = stack.pop_all()
         return self
 
     def __exit__(
@@ -114,4 +116,4 @@ class JudgePool:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._close()
+        self._stack.close()

@@ -22,7 +22,7 @@ from moeproof.worker_messages import (
     CheckBegins,
     DescribeRun,
     Fault,
-    JudgeCase,
+    JudgeCheck,
     Judged,
     Ready,
     Refused,
@@ -31,6 +31,7 @@ from moeproof.worker_messages import (
 
 if TYPE_CHECKING:
     from moeproof.report.metadata import RunMetadata
+    from moeproof.trial import RouterTrial, Trial
 
     # Generic for the type checker alone.
     _Pipe: TypeAlias = Connection[Any, Any]
@@ -61,7 +62,7 @@ def serve(pipe: _Pipe) -> None:
         if isinstance(request, DescribeRun):
             pipe.send(worker.describe(request))
         else:
-            worker.judge_case(request, pipe)
+            worker.judge_check(request, pipe)
 
 
 class _Worker:
@@ -74,6 +75,7 @@ class _Worker:
         self.subject = subject
         self.error_output = error_output
         self.device: Device = resolve_device(subject.device)
+        self.trial: Trial | RouterTrial | None = None
         self.implementation: Implementation = load_implementation(subject.implementation)
 
     def describe(self, request: DescribeRun) -> RunMetadata:
@@ -86,24 +88,27 @@ class _Worker:
             profile=request.profile,
         )
 
-    def judge_case(self, request: JudgeCase, pipe: _Pipe) -> None:
-        """Send a breadcrumb and a verdict for each check of the case."""
-        from moeproof.judge import judge, make_trial
+    def judge_check(self, request: JudgeCheck, pipe: _Pipe) -> None:
+        """Send a breadcrumb, then the verdict."""
+        from moeproof.judge import judge
 
-        trial = make_trial(parse_case_id(request.case_id), self.implementation, self.device)
-        for check in request.checks:
-            os.write(self.error_output, CHECK_MARK)
-            pipe.send(CheckBegins(check))
-            # A thread of C code, so it ends even a check that hangs with the GIL held, and a
-            # worker whose supervisor is gone.
-            faulthandler.dump_traceback_later(
-                self.subject.timeout_seconds, exit=True, file=self.error_output
-            )
-            judged = self._after_device(judge(trial, check))
-            faulthandler.cancel_dump_traceback_later()
-            pipe.send(judged)
-            if judged.device_lost:
-                return
+        os.write(self.error_output, CHECK_MARK)
+        pipe.send(CheckBegins(request.case_id, request.check))
+        # The timer is a thread of C code: it ends even a check that hangs with the GIL held, and
+        # a worker whose supervisor is gone.
+        faulthandler.dump_traceback_later(
+            self.subject.timeout_seconds, exit=True, file=self.error_output
+        )
+        judged = self._after_device(judge(self._trial_of(request.case_id), request.check))
+        faulthandler.cancel_dump_traceback_later()
+        pipe.send(judged)
+
+    def _trial_of(self, case_id: str) -> Trial | RouterTrial:
+        from moeproof.judge import make_trial
+
+        if self.trial is None or self.trial.case.case_id != case_id:
+            self.trial = make_trial(parse_case_id(case_id), self.implementation, self.device)
+        return self.trial
 
     def _after_device(self, verdict: Verdict) -> Judged:
         """The verdict once all queued work is done. A GPU's error shows there at the latest, and

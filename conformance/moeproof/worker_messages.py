@@ -1,8 +1,8 @@
 """What a worker and its supervisor say to each other. Everything here is plain and picklable.
 
 The supervisor sends a :class:`Subject`, and the worker answers :class:`Ready` or
-:class:`Refused`. To each :class:`JudgeCase` it answers a :class:`CheckBegins` and a
-:class:`Judged` per check; to a :class:`DescribeRun` the run's metadata.
+:class:`Refused`. To a :class:`JudgeCheck` it answers :class:`CheckBegins` and then
+:class:`Judged`; to a :class:`DescribeRun` the run's metadata.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ class Subject:
 
 
 @dataclass(frozen=True)
-class JudgeCase:
-    """Judge these checks of a case, in this order."""
+class JudgeCheck:
+    """Judge one check of a case. Checks of one case in a row share what is costly to compute."""
 
     case_id: str
-    checks: tuple[str, ...]
+    check: str
 
 
 @dataclass(frozen=True)
@@ -76,8 +76,9 @@ class Refused:
 
 @dataclass(frozen=True)
 class CheckBegins:
-    """The breadcrumb that names the check under way should the process die."""
+    """The breadcrumb: should the process die now, it is this check that killed it."""
 
+    case_id: str
     check: str
 
 

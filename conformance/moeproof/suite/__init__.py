@@ -1,0 +1,1 @@
+"""The tests that a user runs: ``pytest --pyargs moeproof.suite --implementation REF``."""
