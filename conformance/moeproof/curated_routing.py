@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
@@ -21,7 +21,7 @@ class CuratedRouting:
     Attributes:
         name: the file's name without its ending.
         summary: what is special about it.
-        bug_class: the class of bug that it meets.
+        bug_class: the class of bug that it meets, one of ``BUG_CLASSES``.
         source: public issues that the fault is known from.
         num_experts: E.
         topk_ids: (T, K) ids, as rows.
@@ -85,6 +85,24 @@ def _route(problem: Problem, random: RandomSource, argument: str) -> Routing:
         else np.array(curated.topk_weights, dtype=np.float32)
     )
     return Routing(np.array(curated.topk_ids, dtype=np.int32), weights)
+
+
+def curated_pattern(name: str) -> RoutingPattern:
+    """The pattern of one curated routing; of none in particular where the name is unknown."""
+    if name not in curated_routings():
+        return CURATED
+    curated = curated_routings()[name]
+    ids = np.array(curated.topk_ids)
+    by_token = np.sort(ids, axis=1)
+    inside = (by_token >= 0) & (by_token < curated.num_experts)
+    repeated = (by_token[:, 1:] == by_token[:, :-1]) & inside[:, 1:]
+    return replace(
+        CURATED,
+        summary=curated.summary,
+        meets=(curated.bug_class,),
+        masked=not inside.all(),
+        duplicates=bool(repeated.any()),
+    )
 
 
 CURATED = RoutingPattern(

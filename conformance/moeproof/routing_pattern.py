@@ -56,15 +56,21 @@ def routing_patterns() -> dict[str, RoutingPattern]:
 def find_pattern(reference: str) -> tuple[RoutingPattern, str]:
     """The pattern and the argument that ``name`` or ``name:argument`` stands for.
 
+    ``curated:NAME`` stands for a pattern with that routing's own summary, masks and duplicates.
+
     Raises:
         ValueError: the name is unknown; the message lists the known ones.
     """
+    from moeproof import curated_routing
+
     name, _, argument = reference.partition(":")
     known = routing_patterns()
     if name not in known:
         raise ValueError(
             f"routing pattern {name!r} is unknown; allowed: {', '.join(sorted(known))}"
         )
+    if name == "curated":
+        return curated_routing.curated_pattern(argument), argument
     return known[name], argument
 
 
