@@ -1,4 +1,4 @@
-"""Router: which K experts each token goes to, and with what weights.
+"""Router: which K experts each token goes to, and with what weights, from the logits.
 
 All arithmetic is float32, whatever the logits' dtype. One program handles whole rows, and a row's
 result depends on that row alone.
@@ -10,13 +10,11 @@ import torch
 import triton
 import triton.language as tl
 
-from .numerics import COMPILE_OPTIONS, dot_accumulate
+from .numerics import COMPILE_OPTIONS
+from .routing_options import RoutingOptions
 from .target import INTERPRETED
 
 _BLOCK_T = 16 if INTERPRETED else 4
-_LOGITS_BLOCK_T = 16
-_LOGITS_BLOCK_E = 16
-_LOGITS_BLOCK_K = 64 if INTERPRETED else 128
 
 _LOWEST = tl.constexpr(-(1 << 31))
 """Rank of a column that must not be chosen; every candidate ranks higher."""
@@ -200,119 +198,36 @@ def routing_kernel(
     tl.store(weights_ptr + out, weights, mask=is_slot)
 
 
-@triton.jit(do_not_specialize=["num_tokens"])
-def router_logits_kernel(
-    x_ptr,
-    w_ptr,
-    logits_ptr,
-    num_tokens,
-    hidden_size,
-    stride_xt,
-    stride_xh,
-    stride_we,
-    stride_wh,
-    NUM_EXPERTS: tl.constexpr,
-    BLOCK_T: tl.constexpr,
-    BLOCK_E: tl.constexpr,
-    BLOCK_K: tl.constexpr,
-    ALLOW_TF32: tl.constexpr,
-):
-    """One (BLOCK_T, BLOCK_E) tile of logits = x @ w^T in float32; logits (T, E): contiguous."""
-    blocks: tl.constexpr = (NUM_EXPERTS + BLOCK_E - 1) // BLOCK_E
-    program = tl.program_id(0)
-    token = (program // blocks) * BLOCK_T + tl.arange(0, BLOCK_T)
-    expert = (program % blocks) * BLOCK_E + tl.arange(0, BLOCK_E)
-    k = tl.arange(0, BLOCK_K)
-    x_rows = tl.minimum(token, num_tokens - 1).to(tl.int64)
-    w_rows = tl.minimum(expert, NUM_EXPERTS - 1).to(tl.int64)
-    x_ptrs = x_ptr + x_rows[:, None] * stride_xt + k.to(tl.int64)[None, :] * stride_xh
-    w_ptrs = w_ptr + w_rows[None, :] * stride_we + k.to(tl.int64)[:, None] * stride_wh
-    step = tl.full((), BLOCK_K, tl.int64)
-    logits = tl.zeros((BLOCK_T, BLOCK_E), dtype=tl.float32)
-    for first_k in range(0, hidden_size, BLOCK_K):
-        inside = first_k + k < hidden_size
-        x = tl.load(x_ptrs, mask=inside[None, :], other=0.0)
-        w = tl.load(w_ptrs, mask=inside[:, None], other=0.0)
-        if x.dtype != w.dtype:
-            x = x.to(tl.float32)
-            w = w.to(tl.float32)
-        logits = dot_accumulate(x, w, logits, ALLOW_TF32)
-        x_ptrs += step * stride_xh
-        w_ptrs += step * stride_wh
-    out = token.to(tl.int64)[:, None] * NUM_EXPERTS + expert[None, :]
-    tl.store(
-        logits_ptr + out,
-        logits,
-        mask=(token[:, None] < num_tokens) & (expert[None, :] < NUM_EXPERTS),
-    )
-
-
-def router_logits(
-    hidden_states: torch.Tensor, router_weight: torch.Tensor, *, allow_tf32: bool
-) -> torch.Tensor:
-    """(T, E) float32 from hidden_states (T, H) and router_weight (E, H), T > 0.
-
-    Operands of different dtypes are multiplied in float32.
-    """
-    num_tokens, hidden_size = hidden_states.shape
-    num_experts = router_weight.shape[0]
-    logits = torch.empty(
-        (num_tokens, num_experts), dtype=torch.float32, device=hidden_states.device
-    )
-    grid = (triton.cdiv(num_tokens, _LOGITS_BLOCK_T) * triton.cdiv(num_experts, _LOGITS_BLOCK_E),)
-    router_logits_kernel[grid](
-        hidden_states,
-        router_weight,
-        logits,
-        num_tokens,
-        hidden_size,
-        *hidden_states.stride(),
-        *router_weight.stride(),
-        NUM_EXPERTS=num_experts,
-        BLOCK_T=_LOGITS_BLOCK_T,
-        BLOCK_E=_LOGITS_BLOCK_E,
-        BLOCK_K=_LOGITS_BLOCK_K,
-        ALLOW_TF32=allow_tf32,
-        **COMPILE_OPTIONS,
-    )
-    return logits
-
-
 def choose_experts(
-    logits: torch.Tensor,
-    top_k: int,
-    *,
-    scoring: str,
-    renormalize: bool,
-    correction_bias: torch.Tensor | None,
-    num_groups: int,
-    topk_groups: int,
-    scaling_factor: float,
+    logits: torch.Tensor, options: RoutingOptions
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """`api.route` without its checks, for T > 0."""
+    """`api.route` without its checks."""
     num_tokens, num_experts = logits.shape
+    top_k, bias = options.top_k, options.correction_bias
     ids = torch.empty((num_tokens, top_k), dtype=torch.int32, device=logits.device)
     weights = torch.empty((num_tokens, top_k), dtype=torch.float32, device=logits.device)
+    if num_tokens == 0:
+        return ids, weights
     routing_kernel[(triton.cdiv(num_tokens, _BLOCK_T),)](
         logits,
-        logits if correction_bias is None else correction_bias,
+        logits if bias is None else bias,
         ids,
         weights,
         num_tokens,
-        float(scaling_factor),
+        float(options.scaling_factor),
         *logits.stride(),
-        0 if correction_bias is None else correction_bias.stride(0),
+        0 if bias is None else bias.stride(0),
         NUM_EXPERTS=num_experts,
         TOP_K=top_k,
-        SCORING=scoring,
-        RENORMALIZE=renormalize,
-        HAS_BIAS=correction_bias is not None,
-        NUM_GROUPS=num_groups,
-        TOPK_GROUPS=topk_groups,
+        SCORING=options.scoring,
+        RENORMALIZE=options.renormalize,
+        HAS_BIAS=bias is not None,
+        NUM_GROUPS=options.num_groups,
+        TOPK_GROUPS=options.topk_groups,
         BLOCK_T=_BLOCK_T,
         BLOCK_K=triton.next_power_of_2(top_k),
-        GROUPS=triton.next_power_of_2(num_groups),
-        MEMBERS=triton.next_power_of_2(num_experts // num_groups),
+        GROUPS=triton.next_power_of_2(options.num_groups),
+        MEMBERS=triton.next_power_of_2(num_experts // options.num_groups),
         num_warps=4 if num_experts <= 1024 else 8,
         **COMPILE_OPTIONS,
     )

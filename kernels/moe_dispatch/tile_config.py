@@ -163,4 +163,4 @@ def _interpreter_tiles(rows: int, hidden_size: int, intermediate_size: int) -> T
 
 def _parts(size: int, parts: int) -> int:
     """The smallest power of two, at least 16, that covers `size` in at most `parts` steps."""
-    return max(16, next_power_of_2(-(-size // parts)))
+    return max(16, int(next_power_of_2(-(-size // parts))))

@@ -11,13 +11,13 @@ from typing import Any
 
 import torch
 
+from .routing_options import SCORINGS, RoutingOptions
 from .target import INTERPRETED, device_type
 
 ACTIVATION_DTYPES = (torch.bfloat16, torch.float16, torch.float32)
 _ID_DTYPES = (torch.int32, torch.int64)
-SCORINGS = ("softmax", "sigmoid")
 _MAX_SLOTS = 1 << 28
-"""T * K: row numbers, and the schedule's buffer of up to 4 T K + 1 entries, are 32-bit."""
+"""T * K: the schedule's buffer of up to 4 T K + 4 entries is indexed with 32 bits."""
 
 
 def check_tensor(
@@ -35,21 +35,29 @@ def check_tensor(
         raise ValueError(f"{name} must be a strided tensor, got layout {tensor.layout}")
 
 
-def check_forward_only(**tensors: torch.Tensor | None) -> None:
-    """No gradient can be asked for: the kernels have no backward pass."""
-    if not torch.is_grad_enabled():
-        return
-    for name, tensor in tensors.items():
-        if tensor is not None and tensor.requires_grad:
-            raise ValueError(
-                f"{name} requires a gradient, which moe_dispatch does not compute; "
-                "call it under torch.no_grad() or torch.inference_mode()"
-            )
+def check_forward_only(name: str, tensor: torch.Tensor) -> None:
+    """No gradient is asked for: the kernels have no backward pass."""
+    if tensor.requires_grad and torch.is_grad_enabled():
+        raise ValueError(
+            f"{name} requires a gradient, which moe_dispatch does not compute; "
+            "call it under torch.no_grad() or torch.inference_mode()"
+        )
 
 
-def check_same_device(name: str, tensor: torch.Tensor, device: torch.device) -> None:
-    if tensor.device != device:
-        raise ValueError(f"{name} must be on {device} like hidden_states, got {tensor.device}")
+def check_slots(name: str, num_slots: int) -> None:
+    """T * K fits the schedule's 32-bit numbers."""
+    if num_slots > _MAX_SLOTS:
+        raise ValueError(
+            f"{name} must hold at most {_MAX_SLOTS} (token, k) pairs, got {num_slots}; "
+            "split the batch"
+        )
+
+
+def check_same_device(name: str, tensor: torch.Tensor, hidden_states: torch.Tensor) -> None:
+    if tensor.device != hidden_states.device:
+        raise ValueError(
+            f"{name} must be on hidden_states' device {hidden_states.device}, got {tensor.device}"
+        )
 
 
 def check_device(name: str, device: torch.device) -> None:
@@ -81,15 +89,36 @@ def check_experts_arguments(
     topk_ids: torch.Tensor,
     topk_weights: torch.Tensor,
 ) -> None:
-    """`fused_experts`' tensors agree with one another and with the device."""
-    check_tensor("hidden_states", hidden_states, shape="(T, H)", ndim=2, dtypes=ACTIVATION_DTYPES)
-    dtype, device = hidden_states.dtype, hidden_states.device
-    check_tensor("gate_up_proj", gate_up_proj, shape="(E, 2I, H)", ndim=3, dtypes=(dtype,))
-    check_tensor("down_proj", down_proj, shape="(E, H, I)", ndim=3, dtypes=(dtype,))
+    """`fused_experts`' tensors agree with one another and lie where kernels can run."""
+    check_expert_weights(hidden_states, gate_up_proj, down_proj)
     check_tensor("topk_ids", topk_ids, shape="(T, K)", ndim=2, dtypes=_ID_DTYPES)
     check_tensor("topk_weights", topk_weights, shape="(T, K)", ndim=2, dtypes=ACTIVATION_DTYPES)
+    num_tokens = hidden_states.shape[0]
+    if topk_ids.shape[0] != num_tokens or topk_ids.shape[1] == 0:
+        raise ValueError(
+            f"topk_ids must have shape (T, K) with hidden_states' T = {num_tokens} and K >= 1, "
+            f"got {tuple(topk_ids.shape)}"
+        )
+    if topk_weights.shape != topk_ids.shape:
+        raise ValueError(
+            f"topk_weights must have topk_ids' shape {tuple(topk_ids.shape)}, "
+            f"got {tuple(topk_weights.shape)}"
+        )
+    check_slots("topk_ids", topk_ids.numel())
+    check_same_device("topk_ids", topk_ids, hidden_states)
+    check_same_device("topk_weights", topk_weights, hidden_states)
+    check_forward_only("topk_weights", topk_weights)
 
-    num_tokens, hidden_size = hidden_states.shape
+
+def check_expert_weights(
+    hidden_states: torch.Tensor, gate_up_proj: torch.Tensor, down_proj: torch.Tensor
+) -> None:
+    """The activations and the experts' weights agree and lie where kernels can run."""
+    check_tensor("hidden_states", hidden_states, shape="(T, H)", ndim=2, dtypes=ACTIVATION_DTYPES)
+    dtypes = (hidden_states.dtype,)
+    check_tensor("gate_up_proj", gate_up_proj, shape="(E, 2I, H)", ndim=3, dtypes=dtypes)
+    check_tensor("down_proj", down_proj, shape="(E, H, I)", ndim=3, dtypes=dtypes)
+    hidden_size = hidden_states.shape[1]
     num_experts, gate_up_rows, gate_up_width = gate_up_proj.shape
     if hidden_size == 0:
         raise ValueError("hidden_states must have shape (T, H) with H >= 1, got H = 0")
@@ -114,31 +143,27 @@ def check_experts_arguments(
             f"down_proj must have shape (E, H, I) = {expected} to fit gate_up_proj "
             f"{tuple(gate_up_proj.shape)}, got {tuple(down_proj.shape)}"
         )
-    if topk_ids.shape[0] != num_tokens or topk_ids.shape[1] == 0:
+    check_same_device("gate_up_proj", gate_up_proj, hidden_states)
+    check_same_device("down_proj", down_proj, hidden_states)
+    check_device("hidden_states", hidden_states.device)
+    check_forward_only("hidden_states", hidden_states)
+    check_forward_only("gate_up_proj", gate_up_proj)
+    check_forward_only("down_proj", down_proj)
+
+
+def check_router_weight(
+    hidden_states: torch.Tensor, router_weight: torch.Tensor, num_experts: int
+) -> None:
+    """The router's weight fits the activations and the experts."""
+    check_tensor("router_weight", router_weight, shape="(E, H)", ndim=2, dtypes=ACTIVATION_DTYPES)
+    expected = (num_experts, hidden_states.shape[1])
+    if router_weight.shape != expected:
         raise ValueError(
-            f"topk_ids must have shape (T, K) with hidden_states' T = {num_tokens} and K >= 1, "
-            f"got {tuple(topk_ids.shape)}"
+            f"router_weight must have shape (E, H) = {expected} to fit gate_up_proj and "
+            f"hidden_states, got {tuple(router_weight.shape)}"
         )
-    if topk_weights.shape != topk_ids.shape:
-        raise ValueError(
-            f"topk_weights must have topk_ids' shape {tuple(topk_ids.shape)}, "
-            f"got {tuple(topk_weights.shape)}"
-        )
-    if topk_ids.numel() > _MAX_SLOTS:
-        raise ValueError(
-            f"topk_ids must hold at most 2**28 slots, got {topk_ids.numel()}; split the batch"
-        )
-    check_same_device("gate_up_proj", gate_up_proj, device)
-    check_same_device("down_proj", down_proj, device)
-    check_same_device("topk_ids", topk_ids, device)
-    check_same_device("topk_weights", topk_weights, device)
-    check_device("hidden_states", device)
-    check_forward_only(
-        hidden_states=hidden_states,
-        gate_up_proj=gate_up_proj,
-        down_proj=down_proj,
-        topk_weights=topk_weights,
-    )
+    check_same_device("router_weight", router_weight, hidden_states)
+    check_forward_only("router_weight", router_weight)
 
 
 def check_integer(name: str, value: Any, *, low: int, high: int, meaning: str) -> None:
@@ -155,56 +180,41 @@ def check_flag(name: str, value: Any) -> None:
 
 
 def check_routing_options(
-    *,
-    num_experts: int,
-    device: torch.device,
-    top_k: int,
-    scoring: str,
-    renormalize: bool,
-    correction_bias: torch.Tensor | None,
-    num_groups: int,
-    topk_groups: int | None,
-    scaling_factor: float,
-) -> int:
-    """Checks `route`'s options; returns the number of groups to keep."""
-    check_integer("top_k", top_k, low=1, high=num_experts, meaning="the number of experts")
-    if scoring not in SCORINGS:
-        raise ValueError(f"scoring must be one of {', '.join(SCORINGS)}, got {scoring!r}")
-    check_flag("renormalize", renormalize)
-    if correction_bias is not None:
-        check_tensor(
-            "correction_bias", correction_bias, shape="(E,)", ndim=1, dtypes=ACTIVATION_DTYPES
-        )
-        if correction_bias.shape[0] != num_experts:
+    options: RoutingOptions, *, num_experts: int, device: torch.device
+) -> None:
+    """The options fit one another and logits (T, num_experts) on `device`."""
+    experts = "the number of experts"
+    check_integer("top_k", options.top_k, low=1, high=num_experts, meaning=experts)
+    if options.scoring not in SCORINGS:
+        raise ValueError(f"scoring must be one of {', '.join(SCORINGS)}, got {options.scoring!r}")
+    check_flag("renormalize", options.renormalize)
+    bias = options.correction_bias
+    if bias is not None:
+        check_tensor("correction_bias", bias, shape="(E,)", ndim=1, dtypes=ACTIVATION_DTYPES)
+        if bias.shape[0] != num_experts:
             raise ValueError(
-                f"correction_bias must have shape (E,) = ({num_experts},), "
-                f"got {tuple(correction_bias.shape)}"
+                f"correction_bias must have shape (E,) = ({num_experts},), got {tuple(bias.shape)}"
             )
-        if correction_bias.device != device:
+        if bias.device != device:
             raise ValueError(
-                f"correction_bias must be on the logits' device {device}, "
-                f"got {correction_bias.device}"
+                f"correction_bias must be on the logits' device {device}, got {bias.device}"
             )
-        check_forward_only(correction_bias=correction_bias)
-    check_integer(
-        "num_groups", num_groups, low=1, high=num_experts, meaning="the number of experts"
-    )
+        check_forward_only("correction_bias", bias)
+    num_groups, topk_groups = options.num_groups, options.topk_groups
+    check_integer("num_groups", num_groups, low=1, high=num_experts, meaning=experts)
     if num_experts % num_groups:
-        raise ValueError(
-            f"num_groups must divide the number of experts {num_experts}, got {num_groups}"
-        )
-    if topk_groups is None:
-        topk_groups = num_groups
+        raise ValueError(f"num_groups must divide {experts} {num_experts}, got {num_groups}")
     check_integer("topk_groups", topk_groups, low=1, high=num_groups, meaning="num_groups")
     reachable = topk_groups * (num_experts // num_groups)
-    if top_k > reachable:
+    if options.top_k > reachable:
         raise ValueError(
             f"top_k must be at most {reachable}, the number of experts in {topk_groups} of "
-            f"{num_groups} groups, got {top_k}"
+            f"{num_groups} groups, got {options.top_k}"
         )
-    if not isinstance(scaling_factor, (int, float)) or isinstance(scaling_factor, bool):
-        raise TypeError(f"scaling_factor must be a float, got {type(scaling_factor).__name__}")
-    return topk_groups
+    if not isinstance(options.scaling_factor, (int, float)):
+        raise TypeError(
+            f"scaling_factor must be a float, got {type(options.scaling_factor).__name__}"
+        )
 
 
 def check_logits(router_logits: torch.Tensor) -> None:
@@ -213,4 +223,4 @@ def check_logits(router_logits: torch.Tensor) -> None:
     if router_logits.shape[1] == 0:
         raise ValueError("router_logits must have shape (T, E) with E >= 1, got E = 0")
     check_device("router_logits", router_logits.device)
-    check_forward_only(router_logits=router_logits)
+    check_forward_only("router_logits", router_logits)

@@ -1,0 +1,99 @@
+"""The router's own matrix product. Its logits stay in float32: rounded ones pick other experts."""
+
+from __future__ import annotations
+
+import torch
+import triton
+import triton.language as tl
+
+from .numerics import COMPILE_OPTIONS, dot_accumulate
+from .target import INTERPRETED
+
+_SMALL_BLOCK = (16, 16, 32 if INTERPRETED else 128)
+"""(BLOCK_T, BLOCK_E, BLOCK_K): many programs even for one token."""
+
+_LARGE_BLOCK = (64, 64, 64)
+"""For many tokens: each row and each expert is read fewer times."""
+
+_LARGE_FROM = 512
+"""Tokens from which on the large blocks keep a GPU busy."""
+
+
+@triton.jit(do_not_specialize=["num_tokens"])
+def router_logits_kernel(
+    x_ptr,
+    w_ptr,
+    logits_ptr,
+    num_tokens,
+    hidden_size,
+    stride_xt,
+    stride_xh,
+    stride_we,
+    stride_wh,
+    NUM_EXPERTS: tl.constexpr,
+    BLOCK_T: tl.constexpr,
+    BLOCK_E: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+):
+    """One (BLOCK_T, BLOCK_E) tile of logits = x @ w^T in float32; logits (T, E): contiguous."""
+    blocks: tl.constexpr = (NUM_EXPERTS + BLOCK_E - 1) // BLOCK_E
+    program = tl.program_id(0)
+    token = (program // blocks) * BLOCK_T + tl.arange(0, BLOCK_T)
+    expert = (program % blocks) * BLOCK_E + tl.arange(0, BLOCK_E)
+    k = tl.arange(0, BLOCK_K)
+    x_rows = tl.minimum(token, num_tokens - 1).to(tl.int64)
+    w_rows = tl.minimum(expert, NUM_EXPERTS - 1).to(tl.int64)
+    x_ptrs = x_ptr + x_rows[:, None] * stride_xt + k.to(tl.int64)[None, :] * stride_xh
+    w_ptrs = w_ptr + w_rows[None, :] * stride_we + k.to(tl.int64)[:, None] * stride_wh
+    step = tl.full((), BLOCK_K, tl.int64)
+    logits = tl.zeros((BLOCK_T, BLOCK_E), dtype=tl.float32)
+    for first_k in range(0, hidden_size, BLOCK_K):
+        inside = first_k + k < hidden_size
+        x = tl.load(x_ptrs, mask=inside[None, :], other=0.0)
+        w = tl.load(w_ptrs, mask=inside[:, None], other=0.0)
+        if x.dtype != w.dtype:
+            x = x.to(tl.float32)
+            w = w.to(tl.float32)
+        logits = dot_accumulate(x, w, logits, False)
+        x_ptrs += step * stride_xh
+        w_ptrs += step * stride_wh
+    out = token.to(tl.int64)[:, None] * NUM_EXPERTS + expert[None, :]
+    tl.store(
+        logits_ptr + out,
+        logits,
+        mask=(token[:, None] < num_tokens) & (expert[None, :] < NUM_EXPERTS),
+    )
+
+
+def router_logits(
+    hidden_states: torch.Tensor, router_weight: torch.Tensor, *, batch_invariant: bool
+) -> torch.Tensor:
+    """(T, E) float32 from hidden_states (T, H) and router_weight (E, H).
+
+    Operands of different dtypes are multiplied in float32.
+    """
+    num_tokens, hidden_size = hidden_states.shape
+    num_experts = router_weight.shape[0]
+    logits = torch.empty(
+        (num_tokens, num_experts), dtype=torch.float32, device=hidden_states.device
+    )
+    if num_tokens == 0:
+        return logits
+    large = num_tokens >= _LARGE_FROM and not batch_invariant
+    block_t, block_e, block_k = _LARGE_BLOCK if large else _SMALL_BLOCK
+    grid = (triton.cdiv(num_tokens, block_t) * triton.cdiv(num_experts, block_e),)
+    router_logits_kernel[grid](
+        hidden_states,
+        router_weight,
+        logits,
+        num_tokens,
+        hidden_size,
+        *hidden_states.stride(),
+        *router_weight.stride(),
+        NUM_EXPERTS=num_experts,
+        BLOCK_T=block_t,
+        BLOCK_E=block_e,
+        BLOCK_K=block_k,
+        **COMPILE_OPTIONS,
+    )
+    return logits
