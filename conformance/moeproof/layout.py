@@ -73,7 +73,7 @@ def place(array: NDArray[Any], *, layout: Layout, device: torch.device) -> Place
 
 def to_tensor(array: NDArray[Any]) -> torch.Tensor:
     """A CPU tensor with the array's bits; bfloat16 included."""
-    contiguous = np.ascontiguousarray(array)
+    contiguous = np.array(array, order="C")  # numpy calls a reversed axis of length 1 contiguous
     if contiguous.dtype == ml_dtypes.bfloat16:
         return torch.from_numpy(contiguous.view(np.int16)).view(torch.bfloat16)
     return torch.from_numpy(contiguous)

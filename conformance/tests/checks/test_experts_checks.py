@@ -217,6 +217,21 @@ def test_determinism_catches_a_changing_bit() -> None:
     assert verdict(fp32, "determinism", deterministic=False).outcome is Outcome.UNSUPPORTED
 
 
+def test_determinism_catches_an_output_that_a_later_call_overwrites() -> None:
+    workspace = torch.empty(9, 24, dtype=torch.bfloat16)
+
+    def one_workspace_for_all_calls(*arguments: torch.Tensor) -> torch.Tensor:
+        return workspace.copy_(right(*arguments))
+
+    result = verdict(RANDOM, "determinism", one_workspace_for_all_calls)
+    assert result.outcome is Outcome.FAIL
+    assert "before a later call" in result.message
+
+
+def test_determinism_can_reverse_a_single_token() -> None:
+    assert verdict(RANDOM.replace("T9", "T1"), "determinism").outcome is Outcome.PASS
+
+
 def writes_its_input(x: torch.Tensor, *rest: torch.Tensor) -> torch.Tensor:
     output = right(x, *rest)
     x[0, 0] = 7

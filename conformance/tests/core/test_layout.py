@@ -30,6 +30,12 @@ def test_values_survive_every_layout(layout: Layout, dtype: type) -> None:
         assert placed.changed() is None
 
 
+def test_a_reversed_row_is_placed() -> None:
+    array = values((1, 4), np.float32)[::-1]
+    assert to_tensor(array).tolist() == array.tolist()
+    assert to_tensor(np.ascontiguousarray(array)).tolist() == array.tolist()
+
+
 def test_layouts_lie_as_they_say() -> None:
     array = values((3, 4, 6), np.float32)
 
