@@ -4,28 +4,32 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import numpy as np
-
 from moeproof.case_id import AnyCase
 from moeproof.checks.bits import compare_bits
 from moeproof.checks.check import Check, is_expert_case, missing_for_experts
 from moeproof.implementation import Capabilities
+from moeproof.layout import to_array
 from moeproof.trial import Trial
-from moeproof.verdict import Finding
+from moeproof.verdict import Finding, Outcome
 
 
 def judge_determinism(trial: Trial) -> Finding:
-    """Call, call with the tokens reversed (so that caches and workspaces are dirty), call again."""
-    first = trial.output
-    inputs = trial.inputs
-    trial.call(
-        replace(
-            inputs,
-            hidden_states=np.ascontiguousarray(inputs.hidden_states[::-1]),
-            topk_ids=np.ascontiguousarray(inputs.topk_ids[::-1]),
-        )
+    """Call, call with the tokens reversed (so that caches and workspaces are dirty), call again.
+
+    The third call must give the first's bits, and leave the second's output as it was.
+    """
+    first, inputs = trial.output, trial.inputs
+    other = replace(
+        inputs,
+        hidden_states=inputs.hidden_states[::-1].copy(),
+        topk_ids=inputs.topk_ids[::-1].copy(),
     )
-    return compare_bits(trial.call(inputs), expected=first, what="the first call's output")
+    kept = trial.call_on_device(trial.place(other))
+    before = to_array(kept)
+    finding = compare_bits(trial.call(inputs), expected=first, what="the first call's output")
+    if finding.outcome is not Outcome.PASS:
+        return finding
+    return compare_bits(to_array(kept), expected=before, what="what they were before a later call")
 
 
 def _missing(case: AnyCase, capabilities: Capabilities) -> str | None:

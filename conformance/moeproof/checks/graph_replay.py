@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import numpy as np
 import torch
 
 from moeproof.case_id import AnyCase
@@ -21,9 +20,9 @@ def judge_graph_replay(trial: Trial) -> Finding:
     inputs = trial.inputs
     changed = replace(
         inputs,
-        hidden_states=np.ascontiguousarray(inputs.hidden_states[::-1]),
-        topk_ids=np.ascontiguousarray(inputs.topk_ids[::-1]),
-        topk_weights=np.ascontiguousarray(inputs.topk_weights[::-1, ::-1]),
+        hidden_states=inputs.hidden_states[::-1].copy(),
+        topk_ids=inputs.topk_ids[::-1].copy(),
+        topk_weights=inputs.topk_weights[::-1, ::-1].copy(),
     )
     expected = trial.call(changed)
     placed = trial.place(inputs)
