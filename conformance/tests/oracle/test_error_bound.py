@@ -116,20 +116,46 @@ def test_the_worst_case_of_matrix_units_is_attained() -> None:
     assert abs(matrix_unit(4, 23)(rows, weights) - dot.value) > of_fma  # the class matters
 
 
-@pytest.mark.parametrize("scale", [1.0, 2.0**-63, 2.0**-70])
-def test_operands_cut_to_tf32_stay_within_their_bound(scale: float) -> None:
-    random = np.random.default_rng(3)
-    rows = to_float32(random.standard_normal((16, 33)) * scale)
-    weights = to_float32(random.standard_normal((16, 16, 33)) * scale)
-    rows[0], weights[0] = rows[0] * 2.0**-70, weights[0] * 2.0**60
-    rows[0] = round_to_nearest(rows[0], FP32)
-    dot = dot_products(rows, weights)
-    error = np.abs(through_tf32(matrix_unit(4, 23))(rows, weights) - dot.value)
-    with_tf32 = product_bound(dot, ACCUMULATORS["mma"], tail=None, tf32=True)
-    assert (error <= with_tf32).all()
-    without = product_bound(dot, ACCUMULATORS["mma"], tail=None, tf32=False)
-    if scale == 1:
-        assert (error > without).mean() > 0.9
+def test_products_that_underflow_stay_within_the_worst_case() -> None:
+    """Products and sums below 2^-126 that are flushed to zero, among larger ones."""
+    random = np.random.default_rng(2)
+    for exponent in (-130, -127, -125, -120):
+        magnitudes = random.uniform(0.5, 1, (8, 8, 33)) * 2.0 ** (exponent + 60)
+        weights = to_float32(magnitudes * random.choice([-1, 1, 1], magnitudes.shape))
+        assert ratio("flushing", np.full((8, 33), 2.0**-60), weights) <= 1
+    weights = np.full((1, 1, 33), 2.0**-67)
+    flushed = np.abs(EVERY_PRODUCT["flushing"](np.full((1, 33), 2.0**-60), weights))
+    assert flushed == 0
+
+
+class TestTf32:
+    product = staticmethod(through_tf32(matrix_unit(4, 23)))
+
+    def ratio(self, rows: Array, weights: Array, *, tf32: bool = True) -> Array:
+        dot = dot_products(rows, weights)
+        bound = product_bound(dot, ACCUMULATORS["mma"], tail=None, tf32=tf32)
+        return np.abs(self.product(rows, weights) - dot.value) / bound
+
+    def test_random_operands_stay_within_the_bound(self) -> None:
+        random = np.random.default_rng(3)
+        rows = to_float32(random.standard_normal((16, 33)))
+        weights = to_float32(random.standard_normal((16, 16, 33)))
+        assert (self.ratio(rows, weights) <= 1).all()
+        assert (self.ratio(rows, weights, tf32=False) > 1).mean() > 0.9
+
+    def test_the_bound_is_attained(self) -> None:
+        """Operands that lose almost a whole unit in the last place of eleven bits."""
+        operand = 1 + 2.0**-10 - 2.0**-23
+        worst = self.ratio(np.full((1, 33), operand), np.full((1, 1, 33), operand))
+        assert 0.95 < worst.max() <= 1
+
+    def test_subnormal_operands_stay_within_the_bound(self) -> None:
+        random = np.random.default_rng(4)
+        rows = np.ldexp(random.integers(1, 2**16, (16, 33)) * 1.0, -149)
+        weights = to_float32(random.uniform(0.5, 1, (16, 4, 33)) * 2.0**100)
+        assert (self.ratio(rows, weights) <= 1).all()
+        swapped = self.ratio(weights[:, 0], np.repeat(rows[:, None], 4, axis=1))
+        assert (swapped <= 1).all()
 
 
 def test_sums_of_exact_products_agree_with_rational_arithmetic() -> None:

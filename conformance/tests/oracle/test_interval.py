@@ -120,7 +120,7 @@ def test_values_nobody_refers_to_are_never_read() -> None:
 
 @pytest.mark.parametrize("independent_signs", [False, True])
 def test_a_repeated_expert_has_the_bound_of_the_summed_weight(independent_signs: bool) -> None:
-    inputs = random_inputs(experts=1, top_k=1, dtype="bf16")
+    inputs = random_inputs(intermediate=200, experts=1, top_k=1, dtype="bf16")
     inputs = replace(inputs, topk_weights=np.ones_like(inputs.topk_weights))
     repeated = replace(
         inputs,
@@ -192,6 +192,40 @@ def test_elements_that_may_overflow_are_not_judged() -> None:
     actual[1] = np.nan
     assert interval.accepts(actual).all()
     assert (interval.error_ratio(actual)[1] == 0).all()
+
+
+@pytest.mark.parametrize("weights_applied", ["before", "after"])
+def test_a_rounding_point_that_may_overflow_is_not_judged(weights_applied: str) -> None:
+    inputs = random_inputs(tokens=1, experts=1, top_k=1, dtype="fp16")
+    inputs = replace(
+        inputs,
+        down_proj=np.full_like(inputs.down_proj, 60000),
+        topk_weights=np.full_like(inputs.topk_weights, 2.0**-8),
+    )
+
+    def overflow(expert_output: str) -> np.ndarray:
+        profile = RoundingProfile("no", "no", "no", expert_output, weights_applied)
+        interval = expert_interval(inputs, dtype="fp16", independent_signs=False, profile=profile)
+        return interval.overflow
+
+    assert np.abs(expert_forward(inputs)).max() * 2.0**8 > 65504
+    assert not overflow("no").any()
+    assert overflow("yes").any() == (weights_applied == "after")
+    assert overflow("maybe").any()
+
+
+def test_gate_times_up_may_overflow_before_the_sigmoid_is_applied() -> None:
+    """(gate * up) * sigmoid(gate) is a legal order, and infinite here."""
+    inputs = ExpertInputs(
+        np.ones((1, 1), dtype=np.float32),
+        np.array([[[-80], [1e37]]], dtype=np.float32),
+        np.ones((1, 1, 1), dtype=np.float32),
+        np.zeros((1, 1), dtype=np.int32),
+        np.ones((1, 1), dtype=np.float32),
+    )
+    assert expert_interval(inputs, dtype="fp32", independent_signs=False).overflow.all()
+    inputs.gate_up_proj[0, 0] = -20
+    assert not expert_interval(inputs, dtype="fp32", independent_signs=False).overflow.any()
 
 
 def test_a_declared_profile_is_tighter() -> None:

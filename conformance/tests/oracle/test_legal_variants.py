@@ -30,6 +30,7 @@ from .simulated_products import (
     fused,
     fused_with_flush,
     matrix_unit,
+    sequential,
     through_tf32,
 )
 
@@ -149,6 +150,25 @@ def test_a_weight_on_the_intermediate_value_is_legal_without_a_profile(dtype: st
         variant = SimulatedExperts(fused, intermediate=True, weight_on_intermediate=True)
         for _, interval in intervals(inputs, case, [UNDECLARED]):
             assert interval.accepts(variant(inputs, random)).all(), case.case_id
+
+
+def test_a_down_projection_that_attains_the_worst_case_is_legal() -> None:
+    """Its products are 64, then halves of 64's last place, each of which a tie rounds away."""
+    intermediate = 401
+    down = np.full((1, 1, intermediate), 2.0**-24, dtype=np.float32)
+    down[0, 0, 0] = 1
+    inputs = ExpertInputs(
+        np.ones((1, 1), dtype=np.float32),
+        np.repeat(np.array([[[64.0], [1.0]]], dtype=np.float32), intermediate, axis=1),
+        down,
+        np.zeros((1, 1), dtype=np.int32),
+        np.ones((1, 1), dtype=np.float32),
+    )
+    output = SimulatedExperts(sequential)(inputs, np.random.default_rng(0))
+    assert output == 64
+    interval = expert_interval(inputs, dtype="fp32", independent_signs=False)
+    assert interval.accepts(output).all()
+    assert interval.error_ratio(output) > 0.9
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
