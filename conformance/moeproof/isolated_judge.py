@@ -140,7 +140,7 @@ class IsolatedJudge:
             self._drop_worker()
             self._fatal[case_id] = (check, f"the process died in check {check}")
             seconds = time.monotonic() - started
-            if seconds >= self.subject.timeout_seconds:
+            if death.timed_out:
                 message = f"no answer within {self.subject.timeout_seconds:g} s{death.hint}"
             elif begun:
                 message = f"the process {death}"

@@ -25,6 +25,8 @@ _INNERMOST_FRAME = re.compile(
     r'File "(?P<file>.+?)", line (?P<line>\d+) in (?P<name>.+)'
 )
 
+_TIMEOUT_LINE = re.compile(r"^Timeout \(\d+:\d\d:\d\d(\.\d+)?\)!$", re.MULTILINE)
+
 
 class WorkerDeathError(Exception):
     """The process is gone.
@@ -33,12 +35,14 @@ class WorkerDeathError(Exception):
         how: "was killed by SIGSEGV", "exited with code 3", ...
         hint: where in the implementation it was, or what it last wrote; may be empty.
         output: the end of what it wrote during the check under way.
+        timed_out: it ended, or was killed, because a check took too long.
     """
 
-    def __init__(self, how: str, output: str) -> None:
+    def __init__(self, how: str, output: str, *, timed_out: bool = False) -> None:
         self.how = how
         self.hint = _hint(output)
         self.output = output
+        self.timed_out = timed_out or _TIMEOUT_LINE.search(output) is not None
         super().__init__(f"{how}{self.hint}")
 
 
@@ -47,6 +51,7 @@ class WorkerProcess:
 
     def __init__(self, subject: Subject) -> None:
         self._tail = b""
+        self._killed = False
         self._pipe, theirs = Pipe()
         output, their_output = os.pipe()
         with theirs:
@@ -95,14 +100,16 @@ class WorkerProcess:
                 raise self._dead()
             if remaining <= 0:
                 self.kill()
-                raise WorkerDeathError(
-                    f"no answer within {timeout_seconds:g} s", self._last_output()
-                )
+                how = f"gave no answer within {timeout_seconds:g} s"
+                raise WorkerDeathError(how, self._last_output(), timed_out=True)
 
     def kill(self) -> None:
         """End the process and every process that it started."""
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(self._process.pid, signal.SIGKILL)
+        if not self._killed:
+            # Once: later the id may be another's.
+            self._killed = True
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
 
     def close(self) -> None:

@@ -1,0 +1,3 @@
+"""An implementation whose import fails."""
+
+raise OSError("libgpu.so: cannot open shared object file")
