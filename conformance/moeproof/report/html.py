@@ -20,7 +20,8 @@ from moeproof.report.page.summary import (
     slowest_cases,
     unsupported_reasons,
 )
-from moeproof.report.page.traits import judged_verdicts, suspects
+from moeproof.report.page.suspects import suspects
+from moeproof.report.page.traits import judged_verdicts
 from moeproof.report.report import Report
 from moeproof.report.text import printable
 from moeproof.verdict import Outcome

@@ -10,7 +10,16 @@ import pytest
 
 from moeproof.case_id import parse_case_id
 from moeproof.planned_case import PlannedCase
-from moeproof.report import Package, Report, ReportWriter, RunMetadata, read_report
+from moeproof.report import (
+    Footer,
+    Header,
+    Package,
+    Report,
+    ReportWriter,
+    RunMetadata,
+    read_report,
+)
+from moeproof.report.report import count_outcomes
 from moeproof.verdict import Outcome, Verdict, WorstElement
 
 CASE_IDS = (
@@ -134,3 +143,22 @@ def write_report(
 @pytest.fixture
 def report(write_report: Callable[[Sequence[Verdict]], Path], verdicts: list[Verdict]) -> Report:
     return read_report(write_report(verdicts))
+
+
+@pytest.fixture
+def make_report(metadata: RunMetadata) -> Callable[[Sequence[Verdict]], Report]:
+    """A report as :func:`read_report` gives it, without the file, of any verdicts."""
+
+    def make(verdicts: Sequence[Verdict]) -> Report:
+        header = Header(
+            metadata=metadata,
+            planned_cases=len({item.case_id for item in verdicts}),
+            planned_verdicts=len(verdicts),
+            plan_digest="0" * 64,
+            questions={item.check: f"is {item.check} right?" for item in verdicts},
+            started_at="2025-01-01T00:00:00+00:00",
+        )
+        footer = Footer(count_outcomes(verdicts), len(verdicts), 12.5)
+        return Report(header, tuple(verdicts), footer)
+
+    return make

@@ -17,7 +17,7 @@ _BINS = (_HIGHEST - _LOWEST) * _BINS_PER_DECADE + 2
 _BIN_OF_ONE = -_LOWEST * _BINS_PER_DECADE
 """The last bin inside the bound: its upper edge is 1."""
 
-WIDTH, HEIGHT = 760, 84
+WIDTH, HEIGHT = 520, 84
 
 
 @dataclass(frozen=True)

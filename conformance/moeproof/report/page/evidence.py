@@ -46,11 +46,12 @@ class ExpertLoad:
 
     Attributes:
         bars: expert, tokens, height up to ``BAR_HEIGHT``, and whether the worst element's token
-            went there.
-        most: tokens of the busiest expert. empty: experts without a token.
+            went there, of the experts that got any.
+        experts: E. most: tokens of the busiest expert. empty: experts without a token.
     """
 
     bars: tuple[tuple[int, int, float, bool], ...]
+    experts: int
     most: int
     empty: int
 
@@ -92,7 +93,9 @@ def expert_load(evidence: Mapping[str, Any], worst: WorstElement | None) -> Expe
         bars=tuple(
             (expert, count, BAR_HEIGHT * count / max(most, 1), expert in marked)
             for expert, count in enumerate(tokens)
+            if count
         ),
+        experts=len(tokens),
         most=most,
         empty=sum(count == 0 for count in tokens),
     )

@@ -22,7 +22,8 @@ class Failure:
 
     Attributes:
         anchor: its place on the page.
-        message: the verdict's, its middle left out if it is very long.
+        message: the verdict's, its middle left out if it is very long, without the worst element
+            where that is shown beside it.
         heat_map, expert_load: drawings, where the verdict has the evidence.
     """
 
@@ -86,7 +87,7 @@ def _detailed(anchor: str, verdict: Verdict) -> Failure:
     return Failure(
         anchor,
         verdict,
-        _shortened(verdict.message, _MESSAGE),
+        _shortened(verdict.message.removesuffix(f"; worst: {verdict.worst}"), _MESSAGE),
         heat_map(verdict.evidence, verdict.worst),
         expert_load(verdict.evidence, verdict.worst),
     )

@@ -1,8 +1,7 @@
-"""What a case id says about its case, and which of it the failures have in common."""
+"""What a case id says about its case."""
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -14,7 +13,6 @@ from moeproof.verdict import Outcome, Verdict
 
 BROKEN = frozenset({Outcome.FAIL, Outcome.ERROR})
 _LONGEST_ARGUMENT = 40
-_SUSPECTS = 8
 
 
 @dataclass(frozen=True)
@@ -48,55 +46,9 @@ class Judged:
         return self.verdict.outcome in BROKEN
 
 
-@dataclass(frozen=True)
-class Suspect:
-    """A trait that failures share.
-
-    Attributes:
-        name, value: the trait.
-        broken: verdicts with it that are FAIL or ERROR. judged: those that are PASS or broken.
-        all_broken: broken verdicts of the whole run.
-    """
-
-    name: str
-    value: str
-    broken: int
-    judged: int
-    all_broken: int
-
-    @property
-    def score(self) -> float:
-        """How well the trait tells broken from right: F1, the harmonic mean of both shares."""
-        return 2 * self.broken / (self.judged + self.all_broken)
-
-
 def judged_verdicts(report: Report) -> list[Judged]:
     """The report's verdicts, in order."""
     return [Judged(verdict, read_traits(verdict.case_id)) for verdict in report.verdicts]
-
-
-def suspects(judged: Sequence[Judged]) -> list[Suspect]:
-    """The traits that tell broken verdicts from right ones best, the best first.
-
-    A trait that every verdict has says nothing and is left out.
-    """
-    broken: Counter[tuple[str, str]] = Counter()
-    total: Counter[tuple[str, str]] = Counter()
-    values = defaultdict(set)
-    for item in judged:
-        if item.verdict.outcome is Outcome.UNSUPPORTED:
-            continue
-        for name, value in {"check": item.verdict.check, **item.traits.named}.items():
-            total[name, value] += 1
-            broken[name, value] += item.broken
-            values[name].add(value)
-    all_broken = sum(item.broken for item in judged)
-    found = [
-        Suspect(name, value, count, total[name, value], all_broken)
-        for (name, value), count in broken.items()
-        if count and len(values[name]) > 1
-    ]
-    return sorted(found, key=lambda suspect: -suspect.score)[:_SUSPECTS]
 
 
 @cache

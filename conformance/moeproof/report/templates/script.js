@@ -29,5 +29,5 @@ if (failures.length > 1) {
       for (const details of document.querySelectorAll("#failures details")) details.open = true;
     }
   });
-  document.querySelector("#failures h2").after(filter);
+  document.querySelector("#failures > p").after(filter);
 }
