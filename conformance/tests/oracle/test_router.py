@@ -185,6 +185,15 @@ def test_legal_routers_are_never_refused(family: str, seed: int) -> None:
         assert {found.row for found in violations} == set(np.flatnonzero(lost).tolist())
 
 
+@pytest.mark.parametrize("router", LEGAL[:4], ids=str)
+def test_a_large_bias_swallows_differences_between_scores(router: Router) -> None:
+    random = np.random.default_rng(0)
+    logits = (random.standard_normal((16, 32)) * 1e-4).astype(F32)
+    inputs = RouterInputs(logits, np.full(32, 1000, dtype=F32))
+    rules = Rules(top_k=4, scoring="sigmoid", num_groups=4, topk_groups=2)
+    assert judge(inputs, rules, *router(inputs, rules, random)) == []
+
+
 FAULTS = {
     "next best": lambda rules, inputs: True,
     "repeated id": lambda rules, inputs: rules.top_k > 1,
