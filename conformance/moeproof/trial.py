@@ -15,7 +15,7 @@ from moeproof.devices import Device, synchronize
 from moeproof.implementation import Implementation
 from moeproof.inputs import ExpertInputs, make_inputs
 from moeproof.layout import PlacedTensor, place, to_array, to_tensor
-from moeproof.oracle import Interval, expert_interval
+from moeproof.oracle import Interval, RoundingProfile, expert_interval
 from moeproof.router_case import RouterCase
 from moeproof.router_inputs import RouterInputs, make_router_inputs
 
@@ -64,6 +64,9 @@ class Trial:
             inputs,
             dtype=self.case.problem.dtype,
             independent_signs=self.case.values.has_independent_signs,
+            profile=RoundingProfile(
+                flushes_subnormals=not self.implementation.capabilities.subnormals
+            ),
         )
 
     def place(self, inputs: ExpertInputs, layout: Layout | None = None) -> PlacedInputs:

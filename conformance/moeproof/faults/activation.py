@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch.nn import functional
 
-from moeproof.faults import experts_base as right
-from moeproof.faults.experts_base import Call, Tensor
 from moeproof.faults.fault import expert_fault
 from moeproof.faults.rounding import significant_bits
+from moeproof.variants import expert_steps as right
+from moeproof.variants.expert_steps import Call, Tensor
 
 
 @expert_fault("split", "gate and up change places", bug_class="layout")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import torch
 
-from moeproof.faults import experts_base as right
-from moeproof.faults.experts_base import Call, Schedule, Tensor
 from moeproof.faults.fault import expert_fault
 from moeproof.faults.rounding import significant_bits, ties_away, truncated
+from moeproof.variants import expert_steps as right
+from moeproof.variants.expert_steps import Call, Schedule, Tensor
 
 
 @expert_fault("accumulate", "the products past the last multiple of 16 are lost", bug_class="tile")

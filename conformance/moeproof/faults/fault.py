@@ -1,4 +1,7 @@
-"""A planted bug: an implementation that is right but for one step, and what it stands for."""
+"""A planted bug: an implementation that is right but for one step, and what it stands for.
+
+A fault claims all that the right steps fulfil, so that it is judged by every check.
+"""
 
 from __future__ import annotations
 
@@ -6,24 +9,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from moeproof.case import Layout
-from moeproof.faults.experts_base import RIGHT_EXPERTS, Call, Tensor
-from moeproof.implementation import Capabilities, Implementation
+from moeproof.implementation import Implementation
+from moeproof.variants import CLAIMS, VARIANTS
+from moeproof.variants.expert_steps import RIGHT_EXPERTS, Call, Tensor
 
 Function = Callable[..., Any]
-
-CLAIMS = Capabilities(
-    layouts=frozenset(Layout),
-    masked_ids=True,
-    validates=True,
-    deterministic=True,
-    position_invariant=True,
-    batch_invariant=True,
-    expert_invariant=True,
-    router_rules=frozenset({"softmax", "sigmoid", "raw", "bias", "groups", "scale"}),
-    lowest_id_ties=True,
-)
-"""What the right steps fulfil and every fault claims, so that it is judged by every check."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +43,7 @@ CONTROL = Fault(
     (),
     "none",
     "experts",
-    Implementation("fault:none", RIGHT_EXPERTS.fused_experts, capabilities=CLAIMS),
+    VARIANTS["tree"].implementation,
 )
 """What every check must pass, so that a catch is due to the fault alone."""
 

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import torch
 
-from moeproof.faults import experts_base as right
-from moeproof.faults.experts_base import Call, Schedule, Tensor
 from moeproof.faults.fault import expert_fault
+from moeproof.variants import expert_steps as right
+from moeproof.variants.expert_steps import Call, Schedule, Tensor
 
 
 @expert_fault(

@@ -8,9 +8,9 @@ from dataclasses import replace
 
 import torch
 
-from moeproof.faults import experts_base as right
-from moeproof.faults.experts_base import RIGHT_EXPERTS, Call, Schedule, Tensor
 from moeproof.faults.fault import call_fault, expert_fault
+from moeproof.variants import expert_steps as right
+from moeproof.variants.expert_steps import RIGHT_EXPERTS, Call, Schedule, Tensor
 
 _TILE = 16
 

@@ -1,4 +1,4 @@
-"""Right experts as a chain of small steps, of which a fault replaces exactly one.
+"""Right experts as a chain of small steps: variants and faults replace some of them.
 
 Everything is elementwise or summed in a fixed tree, so a token's bits depend on nothing but its
 own row, its experts and its weights: not on its position, the batch or the experts' numbering.
@@ -229,4 +229,4 @@ class ExpertSteps:
 
 
 RIGHT_EXPERTS = ExpertSteps()
-"""No step replaced: the control that must pass wherever a fault is to be caught."""
+"""No step replaced."""

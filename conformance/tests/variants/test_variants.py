@@ -1,0 +1,36 @@
+"""Right implementations pass whatever they claim."""
+
+from __future__ import annotations
+
+import pytest
+
+from moeproof.case_id import parse_case_id
+from moeproof.devices import Device
+from moeproof.judge import checks_for, judge, make_trial
+from moeproof.variants import VARIANTS
+from moeproof.verdict import Outcome
+
+CASES = (
+    "T9-H24-I20-E4-K3-bf16/uniform/random/contiguous/0",
+    "T9-H24-I20-E4-K3-fp16/masked_slots/per_expert/row_padded/1",
+    "T9-H24-I20-E4-K3-fp32/zipf/cancelling/transposed/2",
+    "T9-H24-I20-E4-K3-bf16/duplicates/huge/offset/3",
+    "T9-H24-I20-E4-K3-fp16/zero_weights/tiny/contiguous/4",
+    "T9-H24-I20-E4-K3-fp32/one_hot_expert/exact_up/contiguous/5",
+    "T9-H24-I20-E4-K3-bf16/empty_first/exact_gate/contiguous/6",
+    "T9-H24-I20-E4-K3-fp16/uniform/exact_down/contiguous/7",
+    "T9-H24-I20-E4-K3-bf16/uniform/subnormal/contiguous/8",
+    "T0-H24-I20-E4-K3-bf16/uniform/random/contiguous/9",
+)
+
+
+@pytest.mark.parametrize("case_id", CASES)
+@pytest.mark.parametrize("name", VARIANTS)
+def test_passes(name: str, case_id: str) -> None:
+    trial = make_trial(parse_case_id(case_id), VARIANTS[name].implementation, Device("cpu"))
+    for check in checks_for(trial.case, "cpu"):
+        verdict = judge(trial, check)
+        allowed = (Outcome.PASS, Outcome.UNSUPPORTED)
+        assert verdict.outcome in allowed, f"{check}: {verdict.message}"
+        if verdict.outcome is Outcome.UNSUPPORTED:
+            assert "is not claimed" in verdict.message
