@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import triton
 import triton.language as tl
 
+from .target import device_function
 
-@triton.jit
+
+@device_function
 def swiglu(gate, up):
     """`SiLU(gate) * up` in float32 (Shazeer 2020, arXiv:2002.05202).
 

@@ -7,6 +7,7 @@ import triton
 import triton.language as tl
 
 from .numerics import COMPILE_OPTIONS, round_to
+from .sizes import cdiv, next_power_of_2
 from .target import INTERPRETED
 
 _MAX_BLOCK_H = 1024
@@ -73,9 +74,9 @@ def combine(
     num_tokens, top_k = topk_ids.shape
     hidden_size = y.shape[1]
     out = y.new_empty((num_tokens, hidden_size))
-    block_h = min(_MAX_BLOCK_H, triton.next_power_of_2(hidden_size))
-    column_blocks = triton.cdiv(hidden_size, block_h)
-    combine_kernel[(triton.cdiv(num_tokens, _BLOCK_T) * column_blocks,)](
+    block_h = min(_MAX_BLOCK_H, next_power_of_2(hidden_size))
+    column_blocks = cdiv(hidden_size, block_h)
+    combine_kernel[(cdiv(num_tokens, _BLOCK_T) * column_blocks,)](
         y,
         topk_ids,
         topk_weights,

@@ -8,6 +8,7 @@ import triton.language as tl
 
 from .numerics import COMPILE_OPTIONS, dot_accumulate, round_to
 from .schedule import Schedule, load_slots, load_tile, tile_of_program
+from .sizes import cdiv
 from .tile_config import TileConfig
 
 
@@ -97,7 +98,7 @@ def down(
     hidden_size, intermediate_size = down_proj.shape[1:]
     tile = tiles.down
     y = h.new_empty((schedule.num_slots, hidden_size))
-    column_tiles = triton.cdiv(hidden_size, tile.block_n)
+    column_tiles = cdiv(hidden_size, tile.block_n)
     down_kernel[(schedule.max_tiles * column_tiles,)](
         h,
         down_proj,

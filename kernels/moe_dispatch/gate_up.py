@@ -9,6 +9,7 @@ import triton.language as tl
 from .activation import swiglu
 from .numerics import COMPILE_OPTIONS, dot_accumulate, round_to
 from .schedule import Schedule, load_slots, load_tile, tile_of_program
+from .sizes import cdiv
 from .tile_config import TileConfig
 
 
@@ -111,7 +112,7 @@ def gate_up(
     intermediate_size = gate_up_proj.shape[1] // 2
     tile = tiles.gate_up
     h = hidden_states.new_empty((schedule.num_slots, intermediate_size))
-    column_tiles = triton.cdiv(intermediate_size, tile.block_n)
+    column_tiles = cdiv(intermediate_size, tile.block_n)
     gate_up_kernel[(schedule.max_tiles * column_tiles,)](
         hidden_states,
         gate_up_proj,

@@ -1,16 +1,15 @@
 """Dot products and roundings whose result does not depend on where they run.
 
-Triton's interpreter keeps bf16 values as 16-bit integers, so a dot of bf16 tiles multiplies their
-bit patterns, and its fp32 -> bf16 cast truncates. Both helpers here do the same arithmetic as the
-hardware does, in fp32, when (and only when) the interpreter runs them.
+Triton's interpreter keeps bf16 values as 16-bit integers, so its dot of bf16 tiles multiplies their
+bit patterns, and its fp32 -> bf16 cast truncates. When (and only when) the interpreter runs them,
+the helpers here do in float32 what the hardware does.
 """
 
 from __future__ import annotations
 
-import triton
 import triton.language as tl
 
-from .target import INTERPRETED
+from .target import INTERPRETED, device_function
 
 COMPILE_OPTIONS = {"enable_fp_fusion": False}
 """For every launch: a * b + c is fused only where a kernel says `tl.fma`.
@@ -19,21 +18,21 @@ Triton's own default depends on its version.
 """
 
 
-@triton.jit
+@device_function
 def dot_accumulate(a, b, accumulator, ALLOW_TF32: tl.constexpr):
     """`accumulator + a @ b` in fp32; fp32 operands are rounded to tf32 only if ALLOW_TF32.
 
     a: (M, K), b: (K, N), both bf16, fp16 or fp32. accumulator: (M, N) float32.
     """
     if INTERPRETED:
-        # Exact: every bf16 and fp16 value is an fp32 value.
-        a = a.to(tl.float32)
-        b = b.to(tl.float32)
+        # Not by a BLAS, which rounds a row's sums by where in the tile the row lies.
+        products = a.to(tl.float32)[:, :, None] * b.to(tl.float32)[None, :, :]
+        return accumulator + tl.sum(products, axis=1)
     precision: tl.constexpr = "tf32" if ALLOW_TF32 else "ieee"
     return tl.dot(a, b, accumulator, input_precision=precision)
 
 
-@triton.jit
+@device_function
 def round_to(value, dtype: tl.constexpr):
     """`value` (float32) rounded to `dtype`, to nearest and ties to even; a NaN stays a NaN."""
     if INTERPRETED and dtype == tl.bfloat16:

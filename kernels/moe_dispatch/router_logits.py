@@ -7,6 +7,7 @@ import triton
 import triton.language as tl
 
 from .numerics import COMPILE_OPTIONS, dot_accumulate
+from .sizes import cdiv
 from .target import INTERPRETED
 
 _SMALL_BLOCK = (16, 16, 32 if INTERPRETED else 128)
@@ -81,7 +82,7 @@ def router_logits(
         return logits
     large = num_tokens >= _LARGE_FROM and not batch_invariant
     block_t, block_e, block_k = _LARGE_BLOCK if large else _SMALL_BLOCK
-    grid = (triton.cdiv(num_tokens, block_t) * triton.cdiv(num_experts, block_e),)
+    grid = (cdiv(num_tokens, block_t) * cdiv(num_experts, block_e),)
     router_logits_kernel[grid](
         hidden_states,
         router_weight,

@@ -12,7 +12,8 @@ import triton.language as tl
 
 from .numerics import COMPILE_OPTIONS
 from .routing_options import RoutingOptions
-from .target import INTERPRETED
+from .sizes import cdiv, next_power_of_2
+from .target import INTERPRETED, device_function
 
 _BLOCK_T = 16 if INTERPRETED else 4
 
@@ -20,7 +21,7 @@ _LOWEST = tl.constexpr(-(1 << 31))
 """Rank of a column that must not be chosen; every candidate ranks higher."""
 
 
-@triton.jit
+@device_function
 def rank_of(value):
     """int32 that orders float32 values as `<` does; NaN below -Inf, -0 equal to +0, > _LOWEST."""
     bits = tl.where(value == 0, 0.0, value).to(tl.int32, bitcast=True)
@@ -29,28 +30,28 @@ def rank_of(value):
     return tl.where(value == value, rank, _LOWEST + 1)
 
 
-@triton.jit
+@device_function
 def sigmoid(logits, shift):
     """`sigmoid(logits) * exp(-shift)` for shift <= 0, which must be 0 where a logit is >= 0."""
     scaled = tl.exp(tl.minimum(logits, 0.0) - shift)
     return tl.div_rn(scaled, 1.0 + tl.exp(-tl.abs(logits)))
 
 
-@triton.jit
+@device_function
 def divide_or_zero(values, total):
     """`values / total[:, None]`; 0 where the total is 0, that is, where every value is 0."""
     total = tl.where(total == 0, 1.0, total)
     return tl.div_rn(values, tl.broadcast_to(total[:, None], values.shape))
 
 
-@triton.jit
+@device_function
 def finite_max(values):
     """Largest value of each row; 0 for a row that holds nothing but -Inf."""
     largest = tl.max(values, axis=1)
     return tl.where(largest == float("-inf"), 0.0, largest)
 
 
-@triton.jit
+@device_function
 def group_limited(
     ranks,
     choice_scores,
@@ -208,7 +209,7 @@ def choose_experts(
     weights = torch.empty((num_tokens, top_k), dtype=torch.float32, device=logits.device)
     if num_tokens == 0:
         return ids, weights
-    routing_kernel[(triton.cdiv(num_tokens, _BLOCK_T),)](
+    routing_kernel[(cdiv(num_tokens, _BLOCK_T),)](
         logits,
         logits if bias is None else bias,
         ids,
@@ -225,9 +226,9 @@ def choose_experts(
         NUM_GROUPS=options.num_groups,
         TOPK_GROUPS=options.topk_groups,
         BLOCK_T=_BLOCK_T,
-        BLOCK_K=triton.next_power_of_2(top_k),
-        GROUPS=triton.next_power_of_2(options.num_groups),
-        MEMBERS=triton.next_power_of_2(num_experts // options.num_groups),
+        BLOCK_K=next_power_of_2(top_k),
+        GROUPS=next_power_of_2(options.num_groups),
+        MEMBERS=next_power_of_2(num_experts // options.num_groups),
         num_warps=4 if num_experts <= 1024 else 8,
         **COMPILE_OPTIONS,
     )

@@ -30,7 +30,8 @@ import triton
 import triton.language as tl
 
 from .numerics import COMPILE_OPTIONS
-from .target import INTERPRETED
+from .sizes import cdiv, next_power_of_2
+from .target import INTERPRETED, device_function
 
 _BLOCK = 1024 if INTERPRETED else 128
 """Slots ranked at once, by comparing each with each."""
@@ -56,7 +57,7 @@ class Schedule(NamedTuple):
     num_slots: int
 
 
-@triton.jit
+@device_function
 def load_experts(
     ids_ptr, slots, end_slot, stride_t, stride_k, num_experts: tl.constexpr, TOP_K: tl.constexpr
 ):
@@ -68,20 +69,20 @@ def load_experts(
     return tl.where((ids >= 0) & (ids < num_experts), ids, num_experts).to(tl.int32)
 
 
-@triton.jit
+@device_function
 def load_tile(schedule_ptr, tile, max_tiles):
     """(expert, first row, end row of the expert) of one tile; undefined for a surplus tile."""
     entry = schedule_ptr + 1 + tile
     return tl.load(entry), tl.load(entry + max_tiles), tl.load(entry + 2 * max_tiles)
 
 
-@triton.jit
+@device_function
 def load_slots(schedule_ptr, rows, max_tiles):
     """The slots at `rows`, int32."""
     return tl.load(schedule_ptr + 1 + 3 * max_tiles + rows)
 
 
-@triton.jit
+@device_function
 def tile_of_program(max_tiles, column_tiles, GROUP_M: tl.constexpr):
     """(row tile, column tile) of this program in a one-dimensional grid.
 
@@ -89,6 +90,8 @@ def tile_of_program(max_tiles, column_tiles, GROUP_M: tl.constexpr):
     tile and each tile of activations is soon met again in L2.
     """
     program = tl.program_id(0)
+    if GROUP_M == 1:
+        return program // column_tiles, program % column_tiles
     group_programs = GROUP_M * column_tiles
     first = (program // group_programs) * GROUP_M
     height = tl.minimum(max_tiles - first, GROUP_M)
@@ -129,11 +132,11 @@ def schedule_kernel(
     num_slots,
     chunk_size,
     num_chunks,
+    block_m,
     stride_t,
     stride_k,
     NUM_EXPERTS: tl.constexpr,
     TOP_K: tl.constexpr,
-    BLOCK_M: tl.constexpr,
     BINS: tl.constexpr,
     BLOCK: tl.constexpr,
     SCAN: tl.constexpr,
@@ -182,14 +185,14 @@ def schedule_kernel(
         tl.store(rows_ptr + rows, slots, mask=experts < NUM_EXPERTS)
         next_row += tl.histogram(experts, BINS)
 
-    tiles = tl.where(bins < NUM_EXPERTS, tl.cdiv(total, BLOCK_M), 0)
+    tiles = tl.where(bins < NUM_EXPERTS, tl.cdiv(total, block_m), 0)
     first_tile = tl.cumsum(tiles, axis=0) - tiles
     tl.store(schedule_ptr, tl.sum(tiles), mask=chunk == 0)
     for tile in range(chunk, tl.max(tiles), num_chunks):
         entry = schedule_ptr + 1 + first_tile + tile
         exists = tile < tiles
         tl.store(entry, bins, mask=exists)
-        tl.store(entry + max_tiles, first_row + tile * BLOCK_M, mask=exists)
+        tl.store(entry + max_tiles, first_row + tile * block_m, mask=exists)
         tl.store(entry + 2 * max_tiles, end_row, mask=exists)
 
 
@@ -204,12 +207,12 @@ def build_schedule(topk_ids: torch.Tensor, num_experts: int, block_m: int) -> Sc
     num_tokens, top_k = topk_ids.shape
     num_slots = num_tokens * top_k
     tiles = max_tiles(num_slots=num_slots, num_experts=num_experts, block_m=block_m)
-    bins = triton.next_power_of_2(num_experts + 1)
-    blocks = triton.cdiv(num_slots, _BLOCK)
-    chunk_size = triton.cdiv(blocks, _MAX_CHUNKS) * _BLOCK
-    num_chunks = triton.cdiv(num_slots, chunk_size)
+    bins = next_power_of_2(num_experts + 1)
+    blocks = cdiv(num_slots, _BLOCK)
+    chunk_size = cdiv(blocks, _MAX_CHUNKS) * _BLOCK
+    num_chunks = cdiv(num_slots, chunk_size)
     counted = num_chunks > 1 and num_slots >= _COUNTED_FROM
-    counts_at = triton.cdiv(1 + 3 * tiles + num_slots, 4) * 4
+    counts_at = cdiv(1 + 3 * tiles + num_slots, 4) * 4
     size = counts_at + (num_chunks * bins if counted else 0)
     buffer = torch.empty(size, dtype=torch.int32, device=topk_ids.device)
     counts = buffer[counts_at:] if counted else buffer
@@ -236,11 +239,11 @@ def build_schedule(topk_ids: torch.Tensor, num_experts: int, block_m: int) -> Sc
         num_slots,
         chunk_size,
         num_chunks,
+        block_m,
         stride_t,
         stride_k,
         NUM_EXPERTS=num_experts,
         TOP_K=top_k,
-        BLOCK_M=block_m,
         BINS=bins,
         BLOCK=_BLOCK,
         SCAN=_SCAN,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -14,6 +15,16 @@ INTERPRETED: tl.constexpr = tl.constexpr(bool(triton.knobs.runtime.interpret))
 
 `@triton.jit` makes the same decision at the same moment, so the two cannot disagree later.
 """
+
+
+def device_function(function: Callable[..., Any]) -> Any:
+    """`@triton.jit` for a function that kernels call.
+
+    Under the interpreter it stays an ordinary function, which it is there anyway: each call of a
+    jitted one patches all of `triton.language` again, and that costs more than most bodies.
+    """
+    return function if INTERPRETED else triton.jit(function)
+
 
 INTERPRETER = "interpreter"
 """The architecture name under Triton's interpreter."""

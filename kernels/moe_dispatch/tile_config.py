@@ -9,8 +9,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import NamedTuple
 
-from triton import next_power_of_2
-
+from .sizes import cdiv, next_power_of_2
 from .target import INTERPRETER
 
 
@@ -132,7 +131,7 @@ def select_tiles(
 
     arch: a result of `target.architecture`. element_size: bytes per element of the activations.
     """
-    rows = _BATCH_INVARIANT_ROWS if batch_invariant else -(-num_slots // num_experts)
+    rows = _BATCH_INVARIANT_ROWS if batch_invariant else cdiv(num_slots, num_experts)
     if arch == INTERPRETER:
         return _interpreter_tiles(rows, hidden_size, intermediate_size)
     by_rows = configs(arch=arch, element_size=element_size)
@@ -150,12 +149,13 @@ def _interpreter_tiles(rows: int, hidden_size: int, intermediate_size: int) -> T
     The interpreter's time is the number of programs times their number of operations, nearly
     whatever the tile's size.
     """
+    block_m, group_m = (16, 1) if rows <= 16 else (32, 2)
 
     def tile(width: int, depth: int) -> GemmTile:
-        return GemmTile(_parts(width, 2), _parts(depth, 3), 2, 4, 1)
+        return GemmTile(_parts(width, 2), _parts(depth, 3), group_m, num_warps=4, num_stages=1)
 
     return TileConfig(
-        block_m=16 if rows <= 16 else 32,
+        block_m=block_m,
         gate_up=tile(intermediate_size, hidden_size),
         down=tile(hidden_size, intermediate_size),
     )
@@ -163,4 +163,4 @@ def _interpreter_tiles(rows: int, hidden_size: int, intermediate_size: int) -> T
 
 def _parts(size: int, parts: int) -> int:
     """The smallest power of two, at least 16, that covers `size` in at most `parts` steps."""
-    return max(16, int(next_power_of_2(-(-size // parts))))
+    return max(16, next_power_of_2(cdiv(size, parts)))
