@@ -52,7 +52,9 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(carry_out=run_command)
     _add_subject(parser)
     cases = parser.add_mutually_exclusive_group()
-    cases.add_argument("--profile", default="quick", help="see moeproof list profiles")
+    cases.add_argument(
+        "--profile", metavar="NAME", help="see moeproof list profiles (default: quick)"
+    )
     cases.add_argument(
         "--case",
         dest="cases",

@@ -17,16 +17,18 @@ from moeproof.runner import IsolatedJudge, JudgePool, Subject
 from moeproof.usage_error import UsageError
 from moeproof.verdict import Outcome, Verdict
 
+_DEFAULT_PROFILE = "quick"
 _CASES_GIVEN = "given cases"
 
 
 def run_command(arguments: argparse.Namespace) -> int:
     """Judge the planned cases, write the report, print the summary."""
-    planned = (
-        _plan_cases(arguments.cases, arguments.device)
-        if arguments.cases
-        else _plan_profile(arguments.profile, arguments.device)
-    )
+    if arguments.cases:
+        profile = _CASES_GIVEN
+        planned = _plan_cases(arguments.cases, arguments.device)
+    else:
+        profile = arguments.profile or _DEFAULT_PROFILE
+        planned = _plan_profile(profile, arguments.device)
     directory = ReportDirectory.prepare(arguments.report) if arguments.report else None
     started = time.monotonic()
     verdicts: list[Verdict] = []
@@ -34,7 +36,6 @@ def run_command(arguments: argparse.Namespace) -> int:
         pool = stack.enter_context(JudgePool(_subject(arguments), workers=arguments.workers))
         writer = None
         if directory is not None:
-            profile = _CASES_GIVEN if arguments.cases else arguments.profile
             metadata = pool.metadata(profile)
             writer = stack.enter_context(ReportWriter(directory.jsonl, metadata, planned))
         progress = stack.enter_context(RunProgress(sum(len(case.checks) for case in planned)))

@@ -51,7 +51,8 @@ class RunProgress:
         if not self._console.is_terminal and now - self._last_line >= _SECONDS_BETWEEN_LINES:
             self._last_line = now
             done = self._counts.total()
-            self._console.print(f"judged {done} of {self._total} {self._bad()}", highlight=False)
+            words = ", ".join(filter(None, [f"judged {done} of {self._total}", self._bad()]))
+            self._console.print(words, highlight=False)
 
     def _bad(self) -> str:
         shown = [
@@ -83,7 +84,7 @@ def print_summary(
     cases = len({verdict.case_id for verdict in verdicts})
     _plain(
         console,
-        f"{len(verdicts)} verdicts on {cases} cases in {seconds:.1f} s, "
+        f"{len(verdicts)} verdicts, {cases} case{'s' * (cases != 1)} in {seconds:.1f} s: "
         f"{cases / seconds:.1f} cases per second",
     )
     slowest = max(verdicts, key=lambda verdict: verdict.seconds)

@@ -93,6 +93,11 @@ class IsolatedJudge:
             if self._worker is not None:
                 self._worker.kill()
 
+    def close(self) -> None:
+        """Kill the worker and let go of it. No check may be under way."""
+        self.kill()
+        self._drop_worker()
+
     def _running_worker(self) -> WorkerProcess:
         """The worker, started if there is none. What failed to start once fails for good."""
         if self._failure is not None:
@@ -182,5 +187,4 @@ class IsolatedJudge:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.kill()
-        self._drop_worker()
+        self.close()

@@ -5,17 +5,15 @@ Installed beside any pytest run, so it costs nothing and changes nothing unless 
 
 from __future__ import annotations
 
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
 from moeproof.devices import DEVICE_NAMES
 
-if TYPE_CHECKING:
-    from moeproof.isolated_judge import IsolatedJudge
-    from moeproof.planned_case import PlannedCase
-
+_PLAN = "moeproof_plan"
 _SUITE = Path(__file__).resolve().parent / "suite"
 NEEDED = (
     "moeproof.suite needs --implementation REF: an adapter's name (see moeproof list "
@@ -68,49 +66,60 @@ class Conformance:
         from moeproof.worker_messages import Subject
 
         self._config = config
+        self._profile: str = config.getoption("--moeproof-profile")
         self._passed = self._skipped = 0
-        self.judge: IsolatedJudge = IsolatedJudge(
-            Subject(
-                implementation=config.getoption("--implementation"),
-                device=config.getoption("--moeproof-device"),
-                timeout_seconds=config.getoption("--moeproof-timeout"),
-            )
+        self._subject = Subject(
+            implementation=config.getoption("--implementation"),
+            device=config.getoption("--moeproof-device"),
+            timeout_seconds=config.getoption("--moeproof-timeout"),
         )
+        self.judge = IsolatedJudge(self._subject)
 
-    @property
-    def _is_xdist_worker(self) -> bool:
-        return hasattr(self._config, "workerinput")
-
-    def plan(self) -> list[PlannedCase]:
-        """The cases of the profile that was asked for."""
+    @cached_property
+    def plan(self) -> list[tuple[str, str]]:
+        """The pairs (case id, check) of the profile that was asked for."""
+        if self._xdist_input is not None:
+            pairs: list[tuple[str, str]] = self._xdist_input[_PLAN]
+            return pairs
         from moeproof.profiles import plan
 
-        profile: str = self._config.getoption("--moeproof-profile")
-        device: str = self._config.getoption("--moeproof-device")
-        return plan(profile, device)
+        try:
+            planned = plan(self._profile, self._subject.device)
+        except ValueError as error:
+            raise pytest.UsageError(f"--moeproof-profile: {error}") from error
+        return [(item.case.case_id, check) for item in planned for check in item.checks]
+
+    @property
+    def _xdist_input(self) -> dict[str, Any] | None:
+        """What the controller gave this process, if it is a worker of pytest-xdist's."""
+        return getattr(self._config, "workerinput", None)
 
     def pytest_report_header(self) -> str:
-        subject = self.judge.subject
-        profile = self._config.getoption("--moeproof-profile")
-        return f"moeproof: {subject.implementation} on {subject.device}, profile {profile}"
+        subject = self._subject
+        return f"moeproof: {subject.implementation} on {subject.device}, profile {self._profile}"
 
     def pytest_sessionstart(self, session: pytest.Session) -> None:
         """Load the implementation before anything is collected: a wrong name is a usage error."""
         from moeproof.devices import DeviceError
         from moeproof.implementation import ImplementationError
-        from moeproof.profiles import PROFILES
+        from moeproof.isolated_judge import IsolatedJudge
 
-        profile = self._config.getoption("--moeproof-profile")
-        if profile not in PROFILES:
-            raise pytest.UsageError(
-                f"--moeproof-profile: got {profile!r}, allowed: {', '.join(PROFILES)}"
-            )
-        if self._is_xdist_worker or self._config.getoption("collectonly"):
+        if self._xdist_input is not None or self._config.getoption("collectonly"):
             return
+        self.plan  # noqa: B018 (an unknown profile is told before the implementation is loaded)
         try:
-            self.judge.start()
+            if self._config.getoption("dist", "no") == "no":
+                self.judge.start()
+            else:
+                with IsolatedJudge(self._subject) as judge:
+                    judge.start()
         except (ImplementationError, DeviceError) as error:
             raise pytest.UsageError(str(error)) from error
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_configure_node(self, node: Any) -> None:
+        """One plan for all workers of pytest-xdist's."""
+        node.workerinput[_PLAN] = self.plan
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         self._passed += report.when == "call" and report.passed
@@ -122,7 +131,7 @@ class Conformance:
             session.exitstatus = pytest.ExitCode.NO_TESTS_COLLECTED
 
     def pytest_unconfigure(self) -> None:
-        self.judge.__exit__(None, None, None)
+        self.judge.close()
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_make_scheduler(self, config: pytest.Config, log: Any) -> Any:

@@ -15,11 +15,7 @@ def verdict(request: pytest.FixtureRequest, case_id: str, check: str) -> Verdict
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    pairs = [
-        (planned.case.case_id, check)
-        for planned in _conformance(metafunc.config).plan()
-        for check in planned.checks
-    ]
+    pairs = _conformance(metafunc.config).plan
     ids = [f"{check}-{case_id}" for case_id, check in pairs]
     metafunc.parametrize(("case_id", "check"), pairs, ids=ids)
 
