@@ -6,7 +6,7 @@ import torch
 import triton
 import triton.language as tl
 
-from .numerics import COMPILE_OPTIONS, round_to
+from .numerics import COMPILE_OPTIONS, round_to, to_float32
 from .sizes import cdiv, next_power_of_2
 from .target import INTERPRETED
 
@@ -54,8 +54,8 @@ def combine_kernel(
     for _ in tl.range(0, TOP_K, loop_unroll_factor=UNROLL):
         expert = tl.load(ids_ptrs, mask=is_token, other=-1)
         routed = (expert >= 0) & (expert < NUM_EXPERTS)
-        weight = tl.load(weights_ptrs, mask=routed, other=0.0).to(tl.float32)
-        y = tl.load(y_ptrs, mask=routed[:, None] & is_column, other=0.0).to(tl.float32)
+        weight = to_float32(tl.load(weights_ptrs, mask=routed, other=0.0))
+        y = to_float32(tl.load(y_ptrs, mask=routed[:, None] & is_column, other=0.0))
         total = tl.fma(tl.broadcast_to(weight[:, None], (BLOCK_T, BLOCK_H)), y, total)
         ids_ptrs += stride_ik
         weights_ptrs += stride_wk

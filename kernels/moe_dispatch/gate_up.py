@@ -62,7 +62,7 @@ def gate_up_kernel(
         + weight_rows.to(tl.int64)[None, :] * stride_wn
         + k_offsets[:, None] * stride_wk
     )
-    up_ptrs = gate_ptrs + intermediate_size.to(tl.int64) * stride_wn
+    up_ptrs = gate_ptrs + tl.cast(intermediate_size, tl.int64) * stride_wn
     step = tl.full((), BLOCK_K, tl.int64)
 
     gate = tl.full((BLOCK_M, BLOCK_N), 0.0, tl.float32)

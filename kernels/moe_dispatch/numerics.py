@@ -1,8 +1,8 @@
 """Dot products and roundings whose result does not depend on where they run.
 
-Triton's interpreter keeps bf16 values as 16-bit integers, so its dot of bf16 tiles multiplies their
-bit patterns, and its fp32 -> bf16 cast truncates. When (and only when) the interpreter runs them,
-the helpers here do in float32 what the hardware does.
+Triton's interpreter keeps bf16 values as 16-bit integers: its dot of bf16 tiles multiplies their
+bit patterns, its cast to bf16 truncates, and its casts in both directions lose subnormals. When
+(and only when) the interpreter runs them, the helpers here do in float32 what the hardware does.
 """
 
 from __future__ import annotations
@@ -19,6 +19,15 @@ Triton's own default depends on its version.
 
 
 @device_function
+def to_float32(value):
+    """`value` (bf16, fp16 or fp32) as float32: exact."""
+    if INTERPRETED and value.dtype == tl.bfloat16:
+        bits = value.to(tl.uint16, bitcast=True).to(tl.uint32) << 16
+        return bits.to(tl.float32, bitcast=True)
+    return value.to(tl.float32)
+
+
+@device_function
 def dot_accumulate(a, b, accumulator, ALLOW_TF32: tl.constexpr):
     """`accumulator + a @ b` in fp32; fp32 operands are rounded to tf32 only if ALLOW_TF32.
 
@@ -26,7 +35,7 @@ def dot_accumulate(a, b, accumulator, ALLOW_TF32: tl.constexpr):
     """
     if INTERPRETED:
         # Not by a BLAS, which rounds a row's sums by where in the tile the row lies.
-        products = a.to(tl.float32)[:, :, None] * b.to(tl.float32)[None, :, :]
+        products = to_float32(a)[:, :, None] * to_float32(b)[None, :, :]
         return accumulator + tl.sum(products, axis=1)
     precision: tl.constexpr = "tf32" if ALLOW_TF32 else "ieee"
     return tl.dot(a, b, accumulator, input_precision=precision)
@@ -40,8 +49,8 @@ def round_to(value, dtype: tl.constexpr):
         # Adding 0x7fff, or 0x8000 where the kept part is odd, carries into the kept 16 bits exactly
         # when the value rounds away from zero; Inf has no low bits, so it stays.
         odd = (bits >> 16) & 1
-        nearest = (bits + 0x7FFF + odd) & 0xFFFF0000
+        nearest = bits + 0x7FFF + odd
         # The carry could turn a NaN into Inf or zero.
         nearest = tl.where(value == value, nearest, 0x7FC00000)
-        value = nearest.to(tl.float32, bitcast=True)
+        return (nearest >> 16).to(tl.uint16).to(tl.bfloat16, bitcast=True)
     return value.to(dtype)

@@ -6,7 +6,7 @@ import torch
 import triton
 import triton.language as tl
 
-from .numerics import COMPILE_OPTIONS, dot_accumulate
+from .numerics import COMPILE_OPTIONS, dot_accumulate, to_float32
 from .sizes import cdiv
 from .target import INTERPRETED
 
@@ -53,8 +53,8 @@ def router_logits_kernel(
         x = tl.load(x_ptrs, mask=inside[None, :], other=0.0)
         w = tl.load(w_ptrs, mask=inside[:, None], other=0.0)
         if x.dtype != w.dtype:
-            x = x.to(tl.float32)
-            w = w.to(tl.float32)
+            x = to_float32(x)
+            w = to_float32(w)
         logits = dot_accumulate(x, w, logits, False)
         x_ptrs += step * stride_xh
         w_ptrs += step * stride_wh

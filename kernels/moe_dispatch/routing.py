@@ -10,7 +10,7 @@ import torch
 import triton
 import triton.language as tl
 
-from .numerics import COMPILE_OPTIONS
+from .numerics import COMPILE_OPTIONS, to_float32
 from .routing_options import RoutingOptions
 from .sizes import cdiv, next_power_of_2
 from .target import INTERPRETED, device_function
@@ -129,7 +129,8 @@ def routing_kernel(
         row_ptrs + expert.to(tl.int64)[None, :] * stride_le,
         mask=is_token & is_expert,
         other=float("-inf"),
-    ).to(tl.float32)
+    )
+    logits = to_float32(logits)
     has_nan = tl.max((logits != logits).to(tl.int32), axis=1) == 1
 
     # The experts are chosen by their logits where these order them as the scores do: a score may
@@ -146,7 +147,7 @@ def routing_kernel(
             choice = sigmoid(logits, 0.0)
     if HAS_BIAS:
         bias = tl.load(bias_ptr + expert.to(tl.int64) * stride_b, mask=exists, other=0.0)
-        choice += bias.to(tl.float32)[None, :]
+        choice += to_float32(bias)[None, :]
     ranks = tl.where(is_expert, rank_of(choice if HAS_BIAS else logits), _LOWEST)
     if LIMITED:
         ranks = group_limited(
@@ -172,7 +173,8 @@ def routing_kernel(
 
     chosen_logits = tl.load(
         row_ptrs + chosen.to(tl.int64) * stride_le, mask=is_slot, other=float("-inf")
-    ).to(tl.float32)
+    )
+    chosen_logits = to_float32(chosen_logits)
     if SCORING == "softmax":
         if RENORMALIZE:
             # Relative to the largest chosen logit, so that the sum cannot underflow.

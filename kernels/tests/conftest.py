@@ -6,12 +6,11 @@ The fixtures hold what several test modules need: inputs, and the fp64 oracle wi
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 # Read once, when triton is imported.
 os.environ.setdefault("TRITON_INTERPRET", "1")
-
-from collections.abc import Callable
-from dataclasses import dataclass
 
 import pytest
 import torch
@@ -42,6 +41,15 @@ class Experts:
             self.topk_ids,
             self.topk_weights,
         )
+
+
+@pytest.fixture(autouse=True)
+def poisoned_memory() -> Iterator[None]:
+    """Fills what `torch.empty` returns with NaN or the largest integer: nothing may rely on it."""
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = True
+    yield
+    torch.use_deterministic_algorithms(False)
 
 
 @pytest.fixture(scope="session")
