@@ -250,6 +250,13 @@ class TestDamaged:
         with pytest.raises(ReportError, match=r"counts 6 verdicts|6 verdicts were|5 cases were"):
             read_report(path)
 
+    @pytest.mark.parametrize("questions", [{}, {"accuracy": "", "memory": "", "exact": ""}])
+    def test_questions_of_other_checks(self, write_report, verdicts, questions):
+        path = write_report(verdicts)
+        edit(path, 0, questions=questions)
+        with pytest.raises(ReportError, match="questions must name the checks"):
+            read_report(path)
+
     def test_lines_in_the_wrong_order(self, write_report, verdicts):
         path = write_report(verdicts)
         header, *middle, footer = path.read_text().splitlines(keepends=True)

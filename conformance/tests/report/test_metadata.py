@@ -108,6 +108,10 @@ class TestSuiteHash:
             (cache / "case.cpython-312.pyc").write_bytes(b"\0")
         assert _hash(checkout) == before
 
+    def test_the_order_in_which_files_are_found_does_not_count(self, checkout):
+        files = _suite_files(*checkout)
+        assert hash_of_files(dict(reversed(files.items()))) == hash_of_files(files)
+
     def test_this_installation_has_one(self):
         assert len(suite_hash()) == 64
         assert suite_hash() == suite_hash()
@@ -120,6 +124,7 @@ def _lay_out(package: Path, fixtures: Path) -> tuple[Path, Path]:
         package / "report" / "schema.json": "{}",
         package / "report" / "templates" / "index.html.j2": "page",
         fixtures / "routing" / "one_fault.json": "[]",
+        fixtures / "vectors" / "make.py": "make",
     }
     for path, text in files.items():
         path.parent.mkdir(parents=True, exist_ok=True)

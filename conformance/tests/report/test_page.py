@@ -147,6 +147,14 @@ class TestSuspects:
         items = self.run(judged, lambda case_id: "fp16/zipf" in case_id)
         assert suspects(items) == [Suspect((("dtype", "fp16"), ("pattern", "zipf")), 15, 15)]
 
+    def test_of_equally_telling_ones_the_simplest(self, judged):
+        items = judged(
+            (expert_case(layout="offset", dtype="fp16"), F),
+            (expert_case(dtype="fp16"), P),
+            (expert_case(), P),
+        )
+        assert suspects(items) == [Suspect((("layout", "offset"),), 1, 1)]
+
     def test_two_causes_are_told_apart(self, judged):
         items = self.run(judged, lambda case_id: "offset" in case_id or "fp16/zipf" in case_id)
         assert suspects(items) == [
