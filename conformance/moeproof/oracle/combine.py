@@ -28,12 +28,14 @@ class ExpertOutputs:
         carried: what the errors of the intermediate values add at most.
         carried_squares: the sum of the squares of the single contributions to ``carried``.
         overflow: where the output, or a value that it is made from, may overflow.
+        intermediate_size: I, the number of values that each output is made from.
     """
 
     product: Estimate
     carried: Float64Array
     carried_squares: Float64Array
     overflow: BoolArray
+    intermediate_size: int
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,7 @@ def combine(slots: ActiveSlots, outputs: ExpertOutputs, rules: Rules) -> Interva
         overflow=total.overflow,
         emulated=total.emulated,
         variance=total.variance,
+        errors_per_token=slots.experts_per_token() * outputs.intermediate_size,
     )
 
 

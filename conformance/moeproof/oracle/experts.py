@@ -123,6 +123,7 @@ def _expert_outputs(
         carried=sums["carried"],
         carried_squares=sums["carried_squares"],
         overflow=overflow | ~(dot.magnitude + product.error < FP32.largest),
+        intermediate_size=down_proj.shape[2],
     )
 
 

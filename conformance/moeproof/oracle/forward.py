@@ -66,10 +66,20 @@ class ActiveSlots:
 
         Slots that repeat an expert repeat its errors, which then add up linearly.
         """
+        _, pair = self._pairs()
+        totals = np.bincount(pair, weights=np.abs(weight[:, 0]))
+        return np.asarray(totals[pair], dtype=np.float64)[:, None]
+
+    def experts_per_token(self) -> NDArray[np.int64]:
+        """(T,): the number of different experts that each token's slots name."""
+        pairs, _ = self._pairs()
+        return np.asarray(np.bincount(pairs[:, 0], minlength=self.shape[0]), dtype=np.int64)
+
+    def _pairs(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The different pairs (token, expert), and for each slot (S,) its pair's index."""
         keys = np.stack([self.token, self.expert], axis=1)
-        _, pair = np.unique(keys, axis=0, return_inverse=True)
-        totals = np.bincount(pair.reshape(-1), weights=np.abs(weight[:, 0]))
-        return np.asarray(totals[pair.reshape(-1)], dtype=np.float64)[:, None]
+        pairs, pair = np.unique(keys, axis=0, return_inverse=True)
+        return pairs, pair.reshape(-1)
 
 
 def grouped_products(

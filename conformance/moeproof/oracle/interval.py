@@ -29,6 +29,8 @@ class Interval:
         overflow: elements that some legal intermediate value may overflow; they are not judged.
         emulated: the value with the declared roundings alone, before the output is rounded.
         variance: of a right output around ``emulated``, for random signs; an upper limit.
+        independent_outputs: how many of the judged outputs can err independently. A token's
+            outputs share the errors of its intermediate values, so it has no more than those.
     """
 
     fmt: NumberFormat
@@ -39,6 +41,7 @@ class Interval:
     overflow: BoolArray
     emulated: Float64Array
     variance: Float64Array
+    independent_outputs: int
 
     @classmethod
     def around(
@@ -50,8 +53,13 @@ class Interval:
         overflow: BoolArray,
         emulated: Float64Array,
         variance: Float64Array,
+        errors_per_token: NDArray[np.int64],
     ) -> Interval:
-        """The interval centre +- bound after rounding to ``fmt``, all where ``overflow``."""
+        """The interval centre +- bound after rounding to ``fmt``, everything where ``overflow``.
+
+        ``errors_per_token`` (T,) is the number of intermediate values that a token's outputs
+        are made of.
+        """
         overflow = overflow | ~(np.abs(centre) + bound <= fmt.largest)
         centre, emulated = (np.where(overflow, 0.0, array) for array in (centre, emulated))
         bound = np.where(overflow, np.inf, bound * (1 + _FLOAT64_SLACK))
@@ -64,6 +72,7 @@ class Interval:
             overflow=overflow,
             emulated=emulated,
             variance=np.where(overflow, 0.0, variance + spacing(emulated, fmt) ** 2 / 12),
+            independent_outputs=int(np.minimum((~overflow).sum(axis=1), errors_per_token).sum()),
         )
 
     def accepts(self, actual: NDArray[np.generic]) -> BoolArray:

@@ -252,3 +252,24 @@ def test_r_statistic_tells_right_outputs_from_less_accurate_ones() -> None:
 def test_r_statistic_needs_enough_outputs() -> None:
     with pytest.raises(ValueError, match="at least 64"):
         r_statistic(np.zeros((2, 3)), tiny_interval())
+
+
+@pytest.mark.parametrize(
+    ("intermediate", "independent"), [(1, 4), (15, 60), (16, 64), (40, 160), (60, 192)]
+)
+def test_r_statistic_allows_for_outputs_that_err_together(
+    intermediate: int, independent: int
+) -> None:
+    """Two tokens of two experts each: their outputs share so many intermediate values."""
+    inputs = random_inputs(2, 96, intermediate, 4, 2, dtype="fp16")
+    interval = expert_interval(inputs, dtype="fp16", independent_signs=True)
+    assert interval.independent_outputs == independent
+    worst = r_statistic(np.full(interval.centre.shape, np.nan), interval)
+    assert worst == pytest.approx(4 * min(1, independent / 64) ** 0.5)
+
+
+def test_repeated_experts_and_masked_slots_add_no_independent_outputs() -> None:
+    inputs = random_inputs(3, 24, 5, 4, 2)
+    ids = np.array([[1, 1], [-1, 2], [-1, -1]], dtype=np.int32)
+    interval = expert_interval(replace(inputs, topk_ids=ids), dtype="bf16", independent_signs=True)
+    assert interval.independent_outputs == 5 + 5 + 0
