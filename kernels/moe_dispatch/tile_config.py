@@ -144,7 +144,7 @@ def configs(*, arch: str, element_size: int) -> _Rows:
 
 
 def _interpreter_tiles(rows: int, hidden_size: int, intermediate_size: int) -> TileConfig:
-    """Tiles for correctness: whatever the size, two or three K steps and about two columns.
+    """Tiles for correctness: up to H, I of 300, two or three K steps and about two columns.
 
     The interpreter's time is the number of programs times their number of operations, nearly
     whatever the tile's size.
@@ -162,5 +162,8 @@ def _interpreter_tiles(rows: int, hidden_size: int, intermediate_size: int) -> T
 
 
 def _parts(size: int, parts: int) -> int:
-    """The smallest power of two, at least 16, that covers `size` in at most `parts` steps."""
-    return max(16, next_power_of_2(cdiv(size, parts)))
+    """The smallest power of two, 16 to 128, that covers `size` in `parts` steps if it can.
+
+    The interpreter's dot makes a tensor of M * N * K elements, and Triton allows 2^20.
+    """
+    return min(128, max(16, next_power_of_2(cdiv(size, parts))))

@@ -1,0 +1,63 @@
+"""The second grouped GEMM alone."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from moe_dispatch.down import down
+from moe_dispatch.schedule import Schedule, build_schedule
+from moe_dispatch.tile_config import GemmTile, TileConfig
+
+
+def config(block_m: int, block_n: int, block_k: int, group_m: int) -> TileConfig:
+    tile = GemmTile(block_n, block_k, group_m, num_warps=4, num_stages=1)
+    return TileConfig(block_m, tile, tile)
+
+
+def integers(*shape: int, seed: int) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(-9, 10, shape, generator=generator).float()
+
+
+@pytest.mark.parametrize(
+    "tiles",
+    [
+        pytest.param(config(16, 32, 16, 1), id="plain"),
+        pytest.param(config(16, 16, 64, 3), id="groups"),
+        pytest.param(config(32, 64, 32, 2), id="wide"),
+    ],
+)
+@pytest.mark.parametrize(
+    ("hidden_size", "intermediate_size"), [(32, 32), (40, 36), (7, 3), (65, 96), (1, 1)]
+)
+def test_exact_values(
+    device: torch.device, tiles: TileConfig, hidden_size: int, intermediate_size: int
+) -> None:
+    num_experts, num_tokens, top_k = 4, 19, 3
+    ids = torch.randint(-1, num_experts, (num_tokens, top_k), generator=torch.manual_seed(0))
+    weights = integers(num_experts, hidden_size, intermediate_size, seed=1)
+    schedule = build_schedule(ids.to(device), num_experts, tiles.block_m)
+    order = torch.cat([torch.nonzero(ids.reshape(-1) == e)[:, 0] for e in range(num_experts)])
+    h = torch.full((num_tokens * top_k, intermediate_size), float("nan"))
+    h[: len(order)] = integers(len(order), intermediate_size, seed=2)
+    y = down(h.to(device), weights.to(device), schedule, tiles=tiles, allow_tf32=False)
+    expected = torch.full((num_tokens * top_k, hidden_size), float("nan"))
+    for row, slot in enumerate(order.tolist()):
+        expected[slot] = weights[ids.reshape(-1)[slot]] @ h[row]
+    torch.testing.assert_close(y.cpu(), expected, rtol=0, atol=0, equal_nan=True)
+
+
+def test_output_offsets_past_2_31(device: torch.device) -> None:
+    """The row of the last slot starts past 2^31 elements; only pages that are touched exist."""
+    hidden_size, num_slots = 1 << 16, (1 << 15) + 2
+    tiles = config(16, 1024, 16, 1)
+    h = torch.ones(1, 16, device=device, dtype=torch.bfloat16).expand(num_slots, 16)
+    weights = torch.ones(1, hidden_size, 16, device=device, dtype=torch.bfloat16)
+    torch.utils.deterministic.fill_uninitialized_memory = False
+    # One tile of one row, which is that of the last slot.
+    buffer = torch.tensor([1, 0, 0, 1, num_slots - 1], dtype=torch.int32, device=device)
+    schedule = Schedule(buffer, max_tiles=1, num_slots=num_slots)
+    y = down(h, weights, schedule, tiles=tiles, allow_tf32=False)
+    assert (num_slots - 1) * hidden_size > 1 << 31
+    assert (y[-1] == 16).all()

@@ -1,0 +1,62 @@
+"""The first grouped GEMM alone."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from moe_dispatch.gate_up import gate_up
+from moe_dispatch.schedule import build_schedule
+from moe_dispatch.tile_config import GemmTile, TileConfig
+
+TILES = [
+    pytest.param(TileConfig(16, GemmTile(32, 16, 1, 4, 1), GemmTile(32, 16, 1, 4, 1)), id="plain"),
+    pytest.param(TileConfig(16, GemmTile(16, 64, 3, 4, 1), GemmTile(16, 64, 3, 4, 1)), id="groups"),
+    pytest.param(TileConfig(32, GemmTile(64, 32, 2, 4, 1), GemmTile(64, 32, 2, 4, 1)), id="wide"),
+]
+
+
+def integers(*shape: int, bound: int, seed: int) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(-bound, bound + 1, shape, generator=generator).float()
+
+
+@pytest.mark.parametrize("tiles", TILES)
+@pytest.mark.parametrize(
+    ("hidden_size", "intermediate_size"), [(32, 32), (40, 36), (7, 3), (96, 65), (1, 1)]
+)
+def test_exact_values(
+    device: torch.device, tiles: TileConfig, hidden_size: int, intermediate_size: int
+) -> None:
+    """With a gate of 64 SiLU is exact: h is 64 times the up projection, in integers."""
+    num_experts, top_k, num_tokens = 3, 2, 21
+    x = integers(num_tokens, hidden_size, bound=3, seed=0)
+    x[:, 0] = 1
+    weights = integers(num_experts, 2 * intermediate_size, hidden_size, bound=4, seed=1)
+    weights[:, :intermediate_size] = 0
+    weights[:, :intermediate_size, 0] = 64
+    ids = torch.randint(-1, num_experts, (num_tokens, top_k), generator=torch.manual_seed(2))
+    schedule = build_schedule(ids.to(device), num_experts, tiles.block_m)
+    h = gate_up(
+        x.to(device), weights.to(device), schedule, top_k=top_k, tiles=tiles, allow_tf32=False
+    )
+    assert h.shape == (num_tokens * top_k, intermediate_size)
+    expected = [
+        64 * x[slot // top_k] @ weights[expert, intermediate_size:].T
+        for expert in range(num_experts)
+        for slot in torch.nonzero(ids.reshape(-1) == expert)[:, 0].tolist()
+    ]
+    torch.testing.assert_close(h[: len(expected)].cpu(), torch.stack(expected), rtol=0, atol=0)
+    # What no slot needs is left as it was.
+    assert h[len(expected) :].isnan().all()
+
+
+@pytest.mark.parametrize("tiles", TILES)
+def test_gate_rows_come_first(device: torch.device, tiles: TileConfig) -> None:
+    """A gate of 40 and an up of 2 give 80; swapped they would give 40 * SiLU(2)."""
+    weights = torch.cat([torch.full((1, 5, 9), 40.0), torch.full((1, 5, 9), 2.0)], dim=1)
+    x = torch.eye(1, 9)
+    ids = torch.zeros(1, 1, dtype=torch.int32)
+    schedule = build_schedule(ids.to(device), 1, tiles.block_m)
+    h = gate_up(x.to(device), weights.to(device), schedule, top_k=1, tiles=tiles, allow_tf32=False)
+    assert (h == 80).all()
