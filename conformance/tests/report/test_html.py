@@ -156,7 +156,7 @@ class TestHeadline:
         ("outcomes", "headline"),
         [
             ([Outcome.PASS], "Conforms"),
-            ([Outcome.PASS, Outcome.UNSUPPORTED], "Conforms"),
+            ([Outcome.PASS, Outcome.UNSUPPORTED], "Conforms in all it claims"),
             ([Outcome.PASS, Outcome.FAIL], "Does not conform"),
             ([Outcome.PASS, Outcome.ERROR], "Does not conform"),
             ([Outcome.UNSUPPORTED, Outcome.ERROR], "Does not conform"),

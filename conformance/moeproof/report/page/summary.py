@@ -57,7 +57,8 @@ def glance(report: Report) -> Glance:
         )
     if not passed:
         return Glance(Outcome.UNSUPPORTED, "Nothing was judged", f"No verdict is PASS.{left_out}")
-    return Glance(Outcome.PASS, "Conforms", f"All {judged:,} judged verdicts are PASS.{left_out}")
+    headline = "Conforms in all it claims" if unsupported else "Conforms"
+    return Glance(Outcome.PASS, headline, f"All {judged:,} judged verdicts are PASS.{left_out}")
 
 
 def check_summaries(report: Report) -> list[CheckSummary]:
