@@ -21,6 +21,7 @@ MISBEHAVING = f"{SUBJECTS / 'misbehaving.py'}:fused_experts"
 RIGHT = f"{SUBJECTS / 'right.py'}:fused_experts"
 RIGHT_CASE = "T30-H16-I16-E4-K2-bf16/uniform/random/contiguous/0"
 NAN_CASE = "T6-H16-I16-E4-K2-bf16/uniform/random/contiguous/0"
+GARBAGE_CASE = "T10-H16-I16-E4-K2-bf16/uniform/random/contiguous/0"
 EXIT_CASE = "T15-H16-I16-E4-K2-bf16/uniform/random/contiguous/0"
 ROUTER_CASE = "route-T5-E8-K2-softmax-renormalized-fp32/ties/0"
 
@@ -39,7 +40,7 @@ class TestRun:
     def test_failures_are_named_and_exit_with_1(self, tmp_path: Path) -> None:
         (tmp_path / "keep.txt").write_text("mine")
         (tmp_path / "index.html").write_text("of an earlier run")
-        cases = (NAN_CASE, EXIT_CASE, RIGHT_CASE, ROUTER_CASE)
+        cases = (NAN_CASE, EXIT_CASE, RIGHT_CASE, GARBAGE_CASE, ROUTER_CASE)
         result = moeproof(
             "run", "--implementation", MISBEHAVING, "--case", *cases, "--report", str(tmp_path)
         )
@@ -72,7 +73,11 @@ class TestRun:
             NAN_CASE: Outcome.FAIL,
             EXIT_CASE: Outcome.ERROR,
             RIGHT_CASE: Outcome.PASS,
+            GARBAGE_CASE: Outcome.PASS,
         }
+        # What an implementation prints is not the suite's output.
+        assert "a line" not in lines
+        assert result.stderr == ""
 
     def test_a_right_implementation_exits_with_0(self, capsys: pytest.CaptureFixture[str]) -> None:
         assert main(["run", "--implementation", RIGHT, "--case", RIGHT_CASE, "-n", "1"]) == 0

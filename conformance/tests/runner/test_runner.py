@@ -86,6 +86,11 @@ def patient_judge() -> Iterator[IsolatedJudge]:
         ("exits_with_a_child_alive", Outcome.ERROR, "exited with code 4"),
         ("segfaults", Outcome.ERROR, "was killed by SIGSEGV at "),
         ("aborts", Outcome.ERROR, "was killed by SIGABRT at "),
+        (
+            "loses_the_device",
+            Outcome.ERROR,
+            "left an error on the device: RuntimeError: CUDA error: an illegal memory access",
+        ),
     ],
 )
 def test_misbehaviour_is_reported(
@@ -95,6 +100,7 @@ def test_misbehaviour_is_reported(
     verdict = verdicts[case_id]
     assert verdict.outcome is outcome, verdict.message
     assert message in verdict.message
+    assert verdict.seconds < 10 * TIMEOUT_SECONDS
     assert verdict.reproducer == (
         f"moeproof replay {case_id} --check {verdict.check} --implementation {MISBEHAVING} "
         "--device cpu"

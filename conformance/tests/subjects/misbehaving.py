@@ -17,6 +17,8 @@ from typing import Any
 
 import torch
 
+from moeproof import loaded_subject
+
 sys.path.insert(0, str(Path(__file__).parent))
 import right
 
@@ -96,6 +98,16 @@ def stops_itself(*arguments: torch.Tensor) -> torch.Tensor:
     return right.fused_experts(*arguments)
 
 
+def loses_the_device(*arguments: torch.Tensor) -> torch.Tensor:
+    """As after an illegal access on a GPU: a right answer, then nothing works any more."""
+
+    def fail(device: object) -> None:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    loaded_subject.synchronize = fail
+    return right.fused_experts(*arguments)
+
+
 def exits(*arguments: torch.Tensor) -> torch.Tensor:
     print("giving up", file=sys.stderr)
     os._exit(3)
@@ -142,6 +154,7 @@ BEHAVIOURS: tuple[Callable[..., Any], ...] = (
     exits_with_a_child_alive,
     segfaults,
     aborts,
+    loses_the_device,
 )
 """The behaviour on T tokens; with more tokens than entries, right."""
 
