@@ -18,14 +18,21 @@ class ValueFamily(str, Enum):
     HUGE = "huge"
     TINY = "tiny"
     SUBNORMAL = "subnormal"
+    SILU_SWEEP = "silu_sweep"
     EXACT_UP = "exact_up"
     EXACT_GATE = "exact_gate"
     EXACT_DOWN = "exact_down"
+    EXACT_ROUNDED = "exact_rounded"
 
     @property
     def is_exact(self) -> bool:
-        """Every rounding of a right implementation is exact on such values."""
+        """Every rounding before the output's is exact in a right implementation."""
         return self.value.startswith("exact")
+
+    @property
+    def rounds_once(self) -> bool:
+        """Whatever points an implementation rounds at, no value is rounded twice."""
+        return self.is_exact or self is ValueFamily.SILU_SWEEP
 
     @property
     def has_independent_signs(self) -> bool:

@@ -4,8 +4,10 @@ SiLU(g) = g exactly in float32 for integers 32 <= g <= 255 (1 + exp(-g) rounds t
 SiLU(g) = -0 for g <= -110 (exp(-g) overflows). Two bias columns of ones at random positions set
 the gates to such levels; all other operands are small integers with so few non-zeros that every
 product sum, in any order, is an integer multiple of a common quantum with at most eight
-significant bits. Routing weights are powers of two or zero. Nothing is rounded anywhere, whatever
-points an implementation rounds at.
+significant bits. Pairs of large terms that cancel stand at random positions among them: partial
+sums need more bits than storage has, but never more than float32 has. Routing weights are powers
+of two or zero. Nothing is rounded anywhere, whatever points an implementation rounds at; only
+``exact_rounded`` has longer results, which all must round alike.
 """
 
 from __future__ import annotations
@@ -26,6 +28,8 @@ _GATE_CENTRE = 144.0  # +- _MOST_TERMS stays within [32, 255]
 _DEAD = -256.0  # + _MOST_TERMS stays below -110
 _MOST_TERMS = 95  # sums of so many +-1 have at most seven significant bits
 _MOST_DOWN_TERMS = 255
+_PAIRS = 2  # of large terms in a sum
+_HEADROOM = 3  # a large term's spacing in storage is 2**(this + 1) quanta
 
 
 @dataclass(frozen=True)
@@ -48,7 +52,8 @@ def make(case: Case, routing: Routing) -> Values:
 
     ``exact_gate`` and ``exact_up`` put sums of +-1 through the gate or the up projection and read
     single intermediate columns; ``exact_down`` sums many +-64 in the down projection and over the
-    top-k slots.
+    top-k slots; ``exact_rounded`` sums products of more bits than storage has in the down
+    projection and has one slot a token, so that the output is the sum rounded once.
 
     Raises:
         ValueError: the hidden size is too small for the bias columns.
@@ -59,29 +64,97 @@ def make(case: Case, routing: Routing) -> Values:
     random = RandomSource(case.case_id, "exact values")
     hidden, intermediate = problem.hidden_size, problem.intermediate_size
     columns = random.permutations(1, hidden)[0]
-    bias, body = columns[:2], np.sort(columns[2:])
+    bias, columns = columns[:2], columns[2:]
+    pairs = _paired(columns)
+    body = np.sort(columns[pairs.size :])
 
     hidden_states = random.signs((problem.num_tokens, hidden))
     hidden_states[:, bias] = 1.0
+    hidden_states[:, pairs] = 1.0
     gate = np.zeros((problem.num_experts, intermediate, hidden))
     up = np.zeros_like(gate)
     gate[:, :, bias[0]] = _LEVEL
     if case.values is ValueFamily.EXACT_GATE:
         gate[:, :, bias[0]] = _GATE_CENTRE
         gate[:, :, body] = _sparse_signs(random, gate[:, :, body].shape, _MOST_TERMS)
+        _put_cancelling(gate, pairs, random.signs(gate.shape[:2]) * _large_term(case))
     dead = random.integers(0, 5, gate.shape[:2]) == 0
+    channels = _paired(random.permutations(1, intermediate)[0])
+    dead[:, channels] = False
     gate[:, :, bias[1]] = np.where(dead, _DEAD - gate[:, :, bias[0]], 0.0)
     if case.values is ValueFamily.EXACT_UP:
         up[:, :, body] = _sparse_signs(random, up[:, :, body].shape, _MOST_TERMS)
+        _put_cancelling(up, pairs, random.signs(up.shape[:2]) * _large_term(case))
     else:
         up[:, :, bias[0]] = random.signs(up.shape[:2])
+    signs = up[:, :, bias[0]]  # of the intermediate values, wherever they are not dead
+    shape = (problem.num_experts, hidden, intermediate)
+    weights = _one_slot_each(random, routing.topk_ids.shape)
     if case.values is ValueFamily.EXACT_DOWN:
-        down = _sparse_signs(random, (problem.num_experts, hidden, intermediate), _down_terms(case))
+        down = _sparse_signs(random, shape, _down_terms(case))
+        down[:, :, channels] = 0.0
+        _put_cancelling(down, channels, random.signs(shape[:2]) * _large_term(case))
+        down[:, :, channels] *= signs[:, None, channels]
         weights = 2.0 ** -random.integers(0, 2, routing.topk_ids.shape).astype(np.float64)
+    elif case.values is ValueFamily.EXACT_ROUNDED:
+        down = _long_sums(case, random, signs)
     else:
         down = _selector(random, problem.num_experts, hidden, intermediate)
-        weights = _one_slot_each(random, routing.topk_ids.shape)
     return Values(hidden_states, np.concatenate([gate, up], axis=1), down, weights)
+
+
+def make_silu_sweep(case: Case, routing: Routing) -> Values:
+    """Gates over the whole range of SiLU, each seen alone: output = +-SiLU(gate).
+
+    A token has a single 1 among zeros, up is 1, every output column reads one intermediate
+    column, and one slot a token has weight 1, the others 0. All rounding points round the same
+    number, so right outputs are +-SiLU(gate) rounded once. Gates have magnitudes from 2**-6 to
+    2**7, past which a float32 SiLU is linear or zero.
+    """
+    problem = case.problem
+    random = RandomSource(case.case_id, "silu sweep")
+    tokens, experts = problem.num_tokens, problem.num_experts
+    hidden, intermediate = problem.hidden_size, problem.intermediate_size
+    hidden_states = np.zeros((tokens, hidden))
+    hidden_states[np.arange(tokens), random.integers(0, hidden, (tokens,))] = 1.0
+    shape = (experts, intermediate, hidden)
+    exponent = random.integers(-6, 7, shape)
+    gate = np.ldexp(random.signs(shape) * (1.0 + random.uniform(shape)), exponent)
+    down = _selector(random, experts, hidden, intermediate)
+    weights = np.ceil(_one_slot_each(random, routing.topk_ids.shape))
+    return Values(hidden_states, np.concatenate([gate, np.ones(shape)], axis=1), down, weights)
+
+
+def _paired(columns: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The columns that hold pairs of large terms: as many pairs as leave half of the columns."""
+    return columns[: 2 * min(_PAIRS, len(columns) // 4)]
+
+
+def _large_term(case: Case) -> float:
+    """A term among whose partial sums storage cannot tell neighbouring integers apart."""
+    return float(2.0 ** (min(case.problem.format.significand_bits, 11) + _HEADROOM))
+
+
+def _put_cancelling(rows: Float64Array, pairs: NDArray[np.int64], term: Float64Array) -> None:
+    """Write ``term`` (E, N) into the first half of the paired columns of ``rows`` (E, N, C), and
+    its negative into the second half."""
+    first, second = np.split(pairs, 2)
+    rows[:, :, first] = term[:, :, None]
+    rows[:, :, second] = -term[:, :, None]
+
+
+def _long_sums(case: Case, random: RandomSource, signs: Float64Array) -> Float64Array:
+    """(E, H, I): rows whose sums over intermediate values of +-64 need more bits than storage has.
+
+    Odd integers of the format's significand, all of one sign in a row once multiplied with the
+    intermediate values' ``signs`` (E, I); at most 255 of them, scaled to outputs below 2**15.
+    """
+    problem = case.problem
+    bits = min(problem.format.significand_bits, 11)
+    shape = (problem.num_experts, problem.hidden_size, problem.intermediate_size)
+    odd = random.integers(0, 2 ** (bits - 1), shape) * 2.0 + 1.0
+    kept = np.abs(_sparse_signs(random, shape, _MOST_DOWN_TERMS))
+    return odd * kept * signs[:, None, :] * random.signs((*shape[:2], 1)) * 2.0 ** (1 - bits)
 
 
 def _down_terms(case: Case) -> int:

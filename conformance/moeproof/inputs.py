@@ -67,12 +67,14 @@ def make_inputs(case: Case) -> ExpertInputs:
     Value families: ``random`` has outputs of order one and sign-symmetric independent values;
     ``per_expert`` gives every expert its own magnitude; ``cancelling`` pairs columns whose
     products nearly cancel; ``huge`` and ``tiny`` use the far ends of the normal range;
-    ``subnormal`` has subnormal activations; the ``exact`` families are those of
-    :mod:`moeproof.exact_values`.
+    ``subnormal`` has subnormal activations; ``silu_sweep`` shows SiLU of single gates; the
+    ``exact`` families are those of :mod:`moeproof.exact_values`.
     """
     routing = make_routing(case)
     if case.values.is_exact:
         values = exact_values.make(case, routing)
+    elif case.values is ValueFamily.SILU_SWEEP:
+        values = exact_values.make_silu_sweep(case, routing)
     else:
         values = _make_random(case, routing)
     store = case.problem.format.numpy_dtype

@@ -73,6 +73,8 @@ _SMALL = (
     Problem(18, 72, 40, 7, 3, "bf16"),
     Problem(67, 48, 33, 6, 2, "bf16"),
 )
+# Sums longer than the 128 products after which some kernels move their accumulator.
+_LONG_SUMS = Problem(3, 320, 272, 3, 2, "bf16")
 _TOKENS = (0, 1, 2, 3, 15, 16, 17, 31, 32, 63, 65)
 _EXPERTS_AND_TOP_K = (
     (1, 1), (2, 2), (7, 6), (8, 8), (10, 10), (16, 16), (64, 8), (129, 3), (192, 6), (256, 8),
@@ -83,16 +85,21 @@ _RANDOM_VALUES = tuple(family for family in ValueFamily if not family.is_exact)
 _EXACT_VALUES = tuple(family for family in ValueFamily if family.is_exact)
 
 
-def _routing_cases(problems: Iterable[Problem], *, seeds: range) -> Iterator[Case]:
-    """Every pattern on every problem, the dtype changing from one to the next."""
+def _routing_cases(
+    problems: Iterable[Problem], *, rounds: int = 1, first_seed: int = 0
+) -> Iterator[Case]:
+    """Every pattern on every problem, dtype and seed changing from one to the next.
+
+    The seed picks the metamorphic relation, so all relations have their turn.
+    """
     turn = 0
-    for seed in seeds:
+    for _ in range(rounds):
         for problem in problems:
             for name in PATTERNS:
                 turn += 1
                 typed = replace(problem, dtype=DTYPES[turn % len(DTYPES)])
                 if name not in _NEEDS_ARGUMENT and PATTERNS[name].misfit(typed, "") is None:
-                    yield Case(typed, name, seed=seed)
+                    yield Case(typed, name, seed=first_seed + turn)
 
 
 def _size_cases(base: Problem, *, dtypes: tuple[str, ...], seed: int) -> Iterator[Case]:
@@ -124,12 +131,17 @@ def _value_cases(problems: Iterable[Problem], *, seed: int) -> Iterator[Case]:
     """Every value family in every dtype."""
     for problem in problems:
         for dtype in DTYPES:
-            typed = replace(problem, dtype=dtype)
             for family in _RANDOM_VALUES:
-                yield Case(typed, "zipf", family, seed=seed)
+                yield Case(replace(problem, dtype=dtype), "zipf", family, seed=seed)
+        yield from _exact_cases(problem, seed=seed)
+
+
+def _exact_cases(problem: Problem, *, seed: int) -> Iterator[Case]:
+    """Every exact value family in every dtype, where the problem is wide enough."""
+    if problem.hidden_size >= smallest_hidden_size():
+        for dtype in DTYPES:
             for family in _EXACT_VALUES:
-                if problem.hidden_size >= smallest_hidden_size():
-                    yield Case(typed, "uniform", family, seed=seed)
+                yield Case(replace(problem, dtype=dtype), "uniform", family, seed=seed)
 
 
 def _layout_cases(problem: Problem, *, seed: int) -> Iterator[Case]:
@@ -162,9 +174,10 @@ def _model_cases(tokens: tuple[int, ...]) -> Iterator[AnyCase]:
 
 
 def _quick(device_name: str) -> Iterator[AnyCase]:
-    yield from _routing_cases(_SMALL, seeds=range(1))
+    yield from _routing_cases(_SMALL)
     yield from _size_cases(_SMALL[0], dtypes=DTYPES, seed=1)
     yield from _value_cases(_SMALL[1:2], seed=2)
+    yield from _exact_cases(_LONG_SUMS, seed=2)
     yield from _layout_cases(_SMALL[2], seed=3)
     yield from _curated_cases(40, 24)
     yield from _model_cases((5,))
@@ -173,7 +186,7 @@ def _quick(device_name: str) -> Iterator[AnyCase]:
 
 def _standard(device_name: str) -> Iterator[AnyCase]:
     yield from _quick(device_name)
-    yield from _routing_cases(_SMALL, seeds=range(10, 14))
+    yield from _routing_cases(_SMALL, rounds=4, first_seed=1000)
     for turn, dtype in enumerate(DTYPES):
         yield from _size_cases(_SMALL[turn], dtypes=(dtype,), seed=20 + turn)
     yield from _value_cases(_SMALL, seed=30)
@@ -184,7 +197,7 @@ def _standard(device_name: str) -> Iterator[AnyCase]:
 
 def _exhaustive(device_name: str) -> Iterator[AnyCase]:
     yield from _standard(device_name)
-    yield from _routing_cases(_SMALL, seeds=range(100, 124))
+    yield from _routing_cases(_SMALL, rounds=24, first_seed=10000)
     for seed in range(200, 208):
         for problem in _SMALL:
             for dtype in DTYPES:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -64,10 +64,15 @@ class Trial:
             inputs,
             dtype=self.case.problem.dtype,
             independent_signs=self.case.values.has_independent_signs,
-            profile=RoundingProfile(
-                flushes_subnormals=not self.implementation.capabilities.subnormals
-            ),
+            profile=self._profile(),
         )
+
+    def _profile(self) -> RoundingProfile:
+        """What is known of the implementation's roundings."""
+        flushes = not self.implementation.capabilities.subnormals
+        if self.case.values.rounds_once:
+            return RoundingProfile("no", "no", "no", "no", flushes_subnormals=flushes)
+        return RoundingProfile(flushes_subnormals=flushes)
 
     def place(self, inputs: ExpertInputs, layout: Layout | None = None) -> PlacedInputs:
         """The inputs on the device, in the case's layout or another."""

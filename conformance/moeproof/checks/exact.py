@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from moeproof.case import Case
+from moeproof.case import Case, ValueFamily
 from moeproof.case_id import AnyCase
 from moeproof.checks.accuracy import worst_element
 from moeproof.checks.check import Check, missing_for_experts
+from moeproof.oracle.rounding import round_to_nearest
 from moeproof.trial import Trial
 from moeproof.verdict import Finding, Outcome
+
+_QUANTA = 256.0  # exact results are multiples of its reciprocal
 
 
 class InexactCaseError(Exception):
@@ -17,15 +20,15 @@ class InexactCaseError(Exception):
 
 
 def judge_exact(trial: Trial) -> Finding:
-    """Compare with the exact result; +0 and -0 are equal.
+    """Compare with the exact result, rounded once; +0 and -0 are equal.
 
     Raises:
-        InexactCaseError: the exact result would have to be rounded.
+        InexactCaseError: the exact result of a family without rounding would have to be rounded.
     """
     # Gates of -110 and below are exactly -0 in float32 but about -1e-46 in float64.
-    expected = np.rint(trial.interval.centre * 4) / 4
-    store = trial.case.problem.format.numpy_dtype
-    if (expected.astype(store).astype(np.float64) != expected).any():
+    exact = np.rint(trial.interval.centre * _QUANTA) / _QUANTA
+    expected = round_to_nearest(exact, trial.case.problem.format)
+    if trial.case.values is not ValueFamily.EXACT_ROUNDED and (expected != exact).any():
         raise InexactCaseError("the exact result is not a number of the output's format")
     actual = trial.output.astype(np.float64)
     wrong = ~(actual == expected)

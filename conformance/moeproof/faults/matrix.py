@@ -11,6 +11,7 @@ from moeproof.case_id import AnyCase
 from moeproof.checks import CHECKS
 from moeproof.devices import Device
 from moeproof.faults.fault import Fault
+from moeproof.implementation import Implementation
 from moeproof.judge import judge, make_trial
 from moeproof.planned_case import PlannedCase
 from moeproof.trial import RouterTrial, Trial
@@ -56,6 +57,18 @@ class FaultResult:
         return bool(self.catches)
 
 
+def same_trial(known: Trial, implementation: Implementation) -> Trial:
+    """A trial of another implementation on the same inputs, whose oracle has answered already.
+
+    Where one of the two flushes subnormals and the other does not, their intervals differ.
+    """
+    trial = Trial(known.case, implementation, known.device)
+    trial.inputs = known.inputs
+    if implementation.capabilities.subnormals == known.implementation.capabilities.subnormals:
+        trial.interval = known.interval
+    return trial
+
+
 class Oracle:
     """What is true of a case whatever is judged on it, computed once for all faults."""
 
@@ -64,10 +77,11 @@ class Oracle:
 
     def trial(self, case: AnyCase, fault: Fault, device: Device) -> Trial | RouterTrial:
         """The fault's trial on a case."""
+        if isinstance(case, Case) and case in self._known:
+            return same_trial(self._known[case], fault.implementation)
         trial = make_trial(case, fault.implementation, device)
         if isinstance(trial, Trial):
-            known = self._known.setdefault(case, trial)
-            trial.inputs, trial.interval = known.inputs, known.interval
+            self._known[case] = trial
         return trial
 
 

@@ -18,6 +18,7 @@ CLAIMS = Capabilities(
     position_invariant=True,
     batch_invariant=True,
     expert_invariant=True,
+    subnormals=True,
     router_rules=frozenset({"softmax", "sigmoid", "raw", "bias", "groups", "scale"}),
     lowest_id_ties=True,
 )
