@@ -29,13 +29,14 @@ def run_command(arguments: argparse.Namespace) -> int:
     else:
         profile = arguments.profile or _DEFAULT_PROFILE
         planned = _plan_profile(profile, arguments.device)
-    directory = ReportDirectory.prepare(arguments.report) if arguments.report else None
+    directory = ReportDirectory.create(arguments.report) if arguments.report else None
     started = time.monotonic()
     verdicts: list[Verdict] = []
     with ExitStack() as stack:
         pool = stack.enter_context(JudgePool(_subject(arguments), workers=arguments.workers))
         writer = None
         if directory is not None:
+            directory.clear()
             metadata = pool.metadata(profile)
             writer = stack.enter_context(ReportWriter(directory.jsonl, metadata, planned))
         progress = stack.enter_context(RunProgress(sum(len(case.checks) for case in planned)))

@@ -106,7 +106,8 @@ class Conformance:
 
         if self._xdist_input is not None or self._config.getoption("collectonly"):
             return
-        self.plan  # noqa: B018 (an unknown profile is told before the implementation is loaded)
+        if not self.plan:
+            raise pytest.UsageError(f"profile {self._profile} has no case for this device")
         try:
             if self._config.getoption("dist", "no") == "no":
                 self.judge.start()
@@ -135,7 +136,10 @@ class Conformance:
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_make_scheduler(self, config: pytest.Config, log: Any) -> Any:
-        """All checks of a case go to one worker: what a case costs is paid once."""
+        """Unless a --dist was asked for, all checks of a case go to one worker: what they share
+        is computed once, and after a crash the rest of the case is not judged."""
+        if config.getoption("dist") != "load":
+            return None
         from moeproof.case_scheduling import CaseScheduling
 
         return CaseScheduling(config, log)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,24 +33,29 @@ class ReportDirectory:
         return self.path / "junit.xml"
 
     @classmethod
-    def prepare(cls, path: Path) -> ReportDirectory:
-        """Create the folder if need be, and clear it of an earlier run's report.
-
-        Raises:
-            UsageError: the folder cannot be created or written.
-        """
-        directory = cls(path)
-        try:
+    def create(cls, path: Path) -> ReportDirectory:
+        """The folder, made if need be. Raises UsageError if that cannot be."""
+        with _writing(path):
             path.mkdir(parents=True, exist_ok=True)
-            directory.html.unlink(missing_ok=True)
-            directory.junit.unlink(missing_ok=True)
-            directory.jsonl.write_text("")
-        except OSError as error:
-            raise UsageError(f"--report {path}: cannot be written: {error}") from error
-        return directory
+        return cls(path)
+
+    def clear(self) -> None:
+        """Remove an earlier run's report. Raises UsageError if that cannot be."""
+        with _writing(self.path):
+            self.html.unlink(missing_ok=True)
+            self.junit.unlink(missing_ok=True)
+            self.jsonl.write_text("")
 
     def render(self) -> None:
         """Write the page and JUnit's file from ``report.jsonl``."""
         report = read_report(self.jsonl)
         write_whole(self.html, render_html(report))
         write_whole(self.junit, render_junit(report))
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UsageError(f"--report {path}: cannot be written: {error}") from error

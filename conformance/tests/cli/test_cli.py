@@ -120,6 +120,12 @@ class TestRun:
         assert main(["report", str(tmp_path)]) == 2
         assert not (tmp_path / "index.html").exists()
 
+    def test_what_cannot_be_run_leaves_an_earlier_report_alone(self, tmp_path: Path) -> None:
+        (tmp_path / "report.jsonl").write_text("of an earlier run")
+        arguments = ["run", "--implementation", "vllm", "--case", RIGHT_CASE, "-n", "1"]
+        assert main([*arguments, "--report", str(tmp_path)]) == 2
+        assert (tmp_path / "report.jsonl").read_text() == "of an earlier run"
+
 
 class TestReplay:
     def test_a_failure_is_told_in_full(self, capsys: pytest.CaptureFixture[str]) -> None:
@@ -194,6 +200,7 @@ def test_list_cases_prints_ids_that_can_be_replayed(capsys: pytest.CaptureFixtur
 
 
 RUN = ("run", "--implementation", RIGHT)
+LOAD = ("run", "-n", "1", "--case", RIGHT_CASE, "--implementation")
 
 
 @pytest.mark.parametrize(
@@ -203,7 +210,7 @@ RUN = ("run", "--implementation", RIGHT)
         (("run",), "required: --implementation"),
         ((*RUN, "--frobnicate"), "unrecognized arguments: --frobnicate"),
         ((*RUN, "--device", "tpu"), "invalid choice: 'tpu' (choose from"),
-        ((*RUN, "--device", "rocm", "--case", RIGHT_CASE), "device 'rocm': "),
+        ((*LOAD, RIGHT, "--device", "rocm"), "device 'rocm': "),
         ((*RUN, "--profile", "slow"), "'slow' is unknown; allowed: quick, standard"),
         ((*RUN, "--profile", "quick", "--case", RIGHT_CASE), "not allowed with argument"),
         ((*RUN, "--case", "T5"), "case id 'T5' must look like PROBLEM/PATTERN"),
@@ -213,15 +220,9 @@ RUN = ("run", "--implementation", RIGHT)
         ((*RUN, "-n", "many"), "-n: invalid positive int value: 'many'"),
         ((*RUN, "--timeout", "-1"), "--timeout: must be positive, got -1"),
         ((*RUN, "--report", __file__), f"--report {__file__}: cannot be written"),
-        (("run", "--implementation", "vllm", "--case", RIGHT_CASE), "allowed: an adapter ("),
-        (
-            ("run", "--implementation", "no/such.py:f", "--case", RIGHT_CASE),
-            "file no/such.py does not exist",
-        ),
-        (
-            ("run", "--implementation", "no_such_module:f", "--case", RIGHT_CASE),
-            "module 'no_such_module' cannot be imported",
-        ),
+        ((*LOAD, "vllm"), "allowed: an adapter ("),
+        ((*LOAD, "no/such.py:f"), "file no/such.py does not exist"),
+        ((*LOAD, "no_such_module:f"), "module 'no_such_module' cannot be imported"),
         (
             ("replay", RIGHT_CASE, "--implementation", RIGHT, "--check", "routing"),
             "--check 'routing' does not apply to this case on device cpu; allowed: accuracy",
