@@ -20,6 +20,7 @@ implementation = Implementation(
         position_invariant=True,
         expert_invariant=True,
         graph_capture=True,
+        subnormals=True,
         router_rules=frozenset({"softmax", "sigmoid", "raw", "bias", "groups", "scale"}),
         lowest_id_ties=True,
     ),

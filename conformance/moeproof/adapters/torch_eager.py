@@ -72,7 +72,6 @@ implementation = Implementation(
         layouts=frozenset(Layout),
         masked_ids=True,
         deterministic=True,
-        subnormals=False,
         router_rules=frozenset({"softmax", "sigmoid", "raw", "bias", "groups", "scale"}),
     ),
     version=torch.__version__,

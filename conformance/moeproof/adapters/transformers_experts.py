@@ -23,6 +23,7 @@ except ImportError as error:
     raise ImportError(f"transformers >= 5.0 is needed: {error}") from error
 
 _STRIDE_BYTES = 16
+_MAX_GROUPS = 1024
 
 
 @cache
@@ -75,10 +76,12 @@ def _fused_experts(
 
 
 def _grouped_mm_unsupported(case: AnyCase) -> str | None:
-    """The rule of torch's grouped_mm, passed on: strides are multiples of 16 bytes."""
+    """The limits of torch's grouped_mm: strides of 16 bytes; on CUDA at most 1024 groups."""
     if not isinstance(case, Case):
         return None
     problem = case.problem
+    if problem.num_experts > _MAX_GROUPS:
+        return f"{problem.num_experts} groups are more than {_MAX_GROUPS}"
     for name, size in (("H", problem.hidden_size), ("I", problem.intermediate_size)):
         if size * problem.format.numpy_dtype.itemsize % _STRIDE_BYTES:
             return f"rows of {name} = {size} elements are no multiple of {_STRIDE_BYTES} bytes"
@@ -97,9 +100,7 @@ def _implementation(name: str, capabilities: Capabilities) -> Implementation:
 # eager adds with index_add_, which transformers itself calls non-deterministic on CUDA.
 eager = _implementation(
     "eager",
-    Capabilities(
-        layouts=frozenset(Layout), masked_ids=True, subnormals=False, router_rules=frozenset()
-    ),
+    Capabilities(layouts=frozenset(Layout), masked_ids=True),
 )
 batched_mm = _implementation(
     "batched_mm",
@@ -107,11 +108,10 @@ batched_mm = _implementation(
         layouts=frozenset(Layout),
         masked_ids=True,
         deterministic=True,
-        subnormals=False,
         graph_capture=True,
-        router_rules=frozenset(),
     ),
 )
+# Capture works in bf16 alone: torch 2.11 copies the offsets of other dtypes to the CPU.
 grouped_mm = _implementation(
     "grouped_mm",
     Capabilities(
@@ -119,9 +119,6 @@ grouped_mm = _implementation(
         layouts=frozenset({Layout.CONTIGUOUS, Layout.TRANSPOSED}),
         masked_ids=True,
         deterministic=True,
-        subnormals=False,
-        graph_capture=True,
-        router_rules=frozenset(),
         unsupported=_grouped_mm_unsupported,
     ),
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import replace
+from importlib.metadata import entry_points
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ import torch
 from moeproof.case_id import parse_case_id
 from moeproof.devices import resolve_device
 from moeproof.implementation import (
+    ADAPTER_GROUP,
     Implementation,
     ImplementationError,
     adapter_names,
@@ -101,8 +103,17 @@ def test_the_router_is_judged_where_there_is_one(name):
         assert outcomes(implementation, case_id) == {"routing": expected}, case_id
 
 
-def test_a_missing_package_is_named(monkeypatch):
-    monkeypatch.delitem(sys.modules, "moeproof.adapters.transformers_experts", raising=False)
-    monkeypatch.setitem(sys.modules, "transformers", None)
-    with pytest.raises(ImplementationError, match="transformers >= 5"):
-        load_implementation("transformers_eager")
+@pytest.mark.parametrize(
+    ("name", "module", "message"),
+    [
+        ("transformers_eager", "transformers", "transformers >= 5"),
+        ("liger_kernel", "liger_kernel", "liger-kernel >= 0"),
+        ("flag_gems", "flag_gems", "flag-gems >= 5 and a GPU are needed"),
+    ],
+)
+def test_a_missing_package_is_named(name, module, message, monkeypatch):
+    (point,) = entry_points(group=ADAPTER_GROUP, name=name)
+    monkeypatch.delitem(sys.modules, point.module, raising=False)
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(ImplementationError, match=message):
+        load_implementation(name)
