@@ -1,0 +1,73 @@
+"""The table of tiles."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from moe_dispatch.target import INTERPRETER
+from moe_dispatch.tile_config import configs, select_tiles
+
+# Bytes of shared memory (LDS) that one program may use: CUDA C++ Programming Guide, table of
+# technical specifications per compute capability; AMD's ISA manuals, "LDS".
+SHARED_MEMORY = {
+    "sm_80": 163 << 10,
+    "sm_86": 99 << 10,
+    "sm_90": 227 << 10,
+    "sm_100": 227 << 10,
+    "gfx90a": 64 << 10,
+    "gfx942": 64 << 10,
+    "gfx950": 160 << 10,
+    "gfx1100": 64 << 10,
+    "gfx1201": 64 << 10,
+}
+
+
+def select(**changes: Any) -> Any:
+    sizes = {"num_slots": 64, "num_experts": 8, "hidden_size": 64, "intermediate_size": 64}
+    arguments = {"arch": "sm_90", "element_size": 2, "batch_invariant": False} | sizes | changes
+    return select_tiles(**arguments)
+
+
+@pytest.mark.parametrize("element_size", [2, 4])
+@pytest.mark.parametrize("arch", SHARED_MEMORY)
+def test_tiles_fit_shared_memory(arch: str, element_size: int) -> None:
+    for config in configs(arch=arch, element_size=element_size).values():
+        for tile, weight_tiles in ((config.gate_up, 2), (config.down, 1)):
+            elements = (config.block_m + weight_tiles * tile.block_n) * tile.block_k
+            # AMD's pipeliner keeps one stage fewer in LDS than it has.
+            stages = tile.num_stages - (1 if arch.startswith("gfx") else 0)
+            assert stages * elements * element_size <= SHARED_MEMORY[arch]
+            for size in (config.block_m, tile.block_n, tile.block_k, tile.num_warps):
+                assert size & (size - 1) == 0
+            assert min(config.block_m, tile.block_n, tile.block_k) >= 16
+
+
+@pytest.mark.parametrize("arch", [*SHARED_MEMORY, INTERPRETER])
+def test_every_batch_has_tiles_that_grow(arch: str) -> None:
+    heights = [select(arch=arch, num_slots=8 * rows).block_m for rows in (1, 8, 9, 64, 65, 10**6)]
+    assert heights == sorted(heights)
+    assert heights[0] == 16
+
+
+@pytest.mark.parametrize("arch", [*SHARED_MEMORY, INTERPRETER])
+def test_batch_invariant_tiles_do_not_depend_on_the_batch(arch: str) -> None:
+    chosen = {select(arch=arch, num_slots=slots, batch_invariant=True) for slots in (1, 100, 10**6)}
+    assert len(chosen) == 1
+
+
+@pytest.mark.parametrize(("hidden_size", "intermediate_size"), [(40, 72), (64, 96), (160, 100)])
+def test_interpreter_takes_several_steps(hidden_size: int, intermediate_size: int) -> None:
+    tiles = select(arch=INTERPRETER, hidden_size=hidden_size, intermediate_size=intermediate_size)
+    for tile, width, depth in (
+        (tiles.gate_up, intermediate_size, hidden_size),
+        (tiles.down, hidden_size, intermediate_size),
+    ):
+        assert width > tile.block_n
+        assert depth > tile.block_k
+
+
+def test_interpreter_tiles_stay_within_tritons_largest_tensor() -> None:
+    tiles = select(arch=INTERPRETER, num_slots=10**6, hidden_size=10**4, intermediate_size=10**4)
+    assert tiles.block_m * tiles.gate_up.block_n * tiles.gate_up.block_k <= 1 << 20
