@@ -18,6 +18,9 @@ _RULES = (
     ),
     RouterProblem(9, 160, 6, renormalize=False, num_groups=8, topk_groups=3, scaling_factor=16.0),
 )
+_MANY_OF_FEW = RouterProblem(
+    9, 16, 8, scoring="sigmoid", has_bias=True, num_groups=4, topk_groups=2
+)
 _SIZES = ((1, 1), (2, 1), (5, 5), (7, 3), (16, 16), (129, 10), (257, 1), (512, 10), (1025, 8))
 
 
@@ -34,6 +37,8 @@ def small() -> Iterator[RouterCase]:
         problem = RouterProblem(7, experts, top_k, scoring=scoring)
         yield RouterCase(problem, LogitFamily.NORMAL)
         yield RouterCase(problem, LogitFamily.TIES)
+    # Biases decide, and some of the chosen experts' are negative: below a masked group's zero.
+    yield RouterCase(_MANY_OF_FEW, LogitFamily.VERY_NEGATIVE)
     yield RouterCase(RouterProblem(0, 8, 2))
     yield RouterCase(RouterProblem(1, 128, 8))
 

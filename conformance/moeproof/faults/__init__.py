@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from moeproof.faults import activation, arithmetic, batch, indexing, layout, memory, weighting
+from moeproof.faults import (
+    activation,
+    arithmetic,
+    batch,
+    indexing,
+    layout,
+    memory,
+    routing,
+    weighting,
+)
 from moeproof.faults.fault import CONTROL, FAULTS, Fault
 
 __all__ = [
@@ -15,5 +24,6 @@ __all__ = [
     "indexing",
     "layout",
     "memory",
+    "routing",
     "weighting",
 ]

@@ -7,7 +7,7 @@ import torch
 from moeproof.faults.fault import expert_fault
 from moeproof.faults.rounding import significant_bits, ties_away, truncated
 from moeproof.variants import expert_steps as right
-from moeproof.variants.expert_steps import Call, Schedule, Tensor
+from moeproof.variants.expert_steps import Call, Tensor
 
 
 @expert_fault("accumulate", "the products past the last multiple of 16 are lost", bug_class="tile")
@@ -131,13 +131,3 @@ def output_truncated(call: Call, total: Tensor) -> Tensor:
 )
 def output_ties_away(call: Call, total: Tensor) -> Tensor:
     return ties_away(total, call.dtype)
-
-
-@expert_fault(
-    "combine", "the sum over the slots is rounded to storage at each step", bug_class="precision"
-)
-def top_k_sum_in_storage(call: Call, slots: Schedule, weighted: Tensor) -> Tensor:
-    total = weighted.new_zeros((len(call.topk_ids), weighted.shape[1]))
-    for column in right.by_slot(call, slots, weighted).unbind(1):
-        total = (total + column).to(call.dtype).float()
-    return total

@@ -10,10 +10,12 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from moeproof.implementation import Implementation
-from moeproof.variants import CLAIMS, VARIANTS
+from moeproof.variants import CLAIMS
 from moeproof.variants.expert_steps import RIGHT_EXPERTS, Call, Tensor
+from moeproof.variants.router_steps import RIGHT_ROUTER
 
 Function = Callable[..., Any]
+Kind = Literal["experts", "router"]
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,7 @@ class Fault:
     summary: str
     stands_for: tuple[str, ...]
     bug_class: str
-    kind: Literal["experts", "router"]
+    kind: Kind
     implementation: Implementation
 
 
@@ -43,7 +45,9 @@ CONTROL = Fault(
     (),
     "none",
     "experts",
-    VARIANTS["tree"].implementation,
+    Implementation(
+        "fault:none", RIGHT_EXPERTS.fused_experts, RIGHT_ROUTER.route, capabilities=CLAIMS
+    ),
 )
 """What every check must pass, so that a catch is due to the fault alone."""
 
@@ -52,21 +56,28 @@ FAULTS: dict[str, Fault] = {}
 
 
 def expert_fault(
-    step: str,
-    summary: str,
-    *,
-    bug_class: str,
-    stands_for: tuple[str, ...] = (),
-    name: str = "",
+    step: str, summary: str, *, bug_class: str, stands_for: tuple[str, ...] = ()
 ) -> Callable[[Function], Function]:
-    """Register a function as the fault that replaces one of :class:`ExpertSteps`.
-
-    The fault has the function's name, unless another is given.
-    """
+    """Register a function as the fault that replaces one of :class:`ExpertSteps`, by its name."""
 
     def plant(wrong_step: Function) -> Function:
-        steps = replace(RIGHT_EXPERTS, **{step: wrong_step})
-        _register(name or wrong_step.__name__, summary, stands_for, bug_class, steps.fused_experts)
+        wrong = replace(RIGHT_EXPERTS, **{step: wrong_step}).fused_experts
+        implementation = replace(CONTROL.implementation, fused_experts=wrong)
+        _register(wrong_step, summary, stands_for, bug_class, "experts", implementation)
+        return wrong_step
+
+    return plant
+
+
+def router_fault(
+    step: str, summary: str, *, bug_class: str, stands_for: tuple[str, ...] = ()
+) -> Callable[[Function], Function]:
+    """As :func:`expert_fault`, for one of :class:`RouterSteps`."""
+
+    def plant(wrong_step: Function) -> Function:
+        wrong = replace(RIGHT_ROUTER, **{step: wrong_step}).route
+        implementation = replace(CONTROL.implementation, route=wrong)
+        _register(wrong_step, summary, stands_for, bug_class, "router", implementation)
         return wrong_step
 
     return plant
@@ -75,22 +86,29 @@ def expert_fault(
 def call_fault(
     summary: str, *, bug_class: str, stands_for: tuple[str, ...] = ()
 ) -> Callable[[Callable[[Call], Tensor]], Callable[[Call], Tensor]]:
-    """Register a function of the whole call as a fault, for bugs around right steps."""
+    """Register a function of the whole call of the experts, for bugs around right steps."""
 
     def plant(wrong: Callable[[Call], Tensor]) -> Callable[[Call], Tensor]:
         def fused_experts(*arguments: Tensor) -> Tensor:
             return wrong(Call(*arguments))
 
-        _register(wrong.__name__, summary, stands_for, bug_class, fused_experts)
+        implementation = replace(CONTROL.implementation, fused_experts=fused_experts)
+        _register(wrong, summary, stands_for, bug_class, "experts", implementation)
         return wrong
 
     return plant
 
 
 def _register(
-    name: str, summary: str, stands_for: tuple[str, ...], bug_class: str, function: Function
+    function: Function,
+    summary: str,
+    stands_for: tuple[str, ...],
+    bug_class: str,
+    kind: Kind,
+    implementation: Implementation,
 ) -> None:
+    name = function.__name__
     if name in FAULTS:
         raise ValueError(f"fault {name!r} is registered twice")
-    implementation = Implementation(f"fault:{name}", function, capabilities=CLAIMS)
-    FAULTS[name] = Fault(name, summary, stands_for, bug_class, "experts", implementation)
+    named = replace(implementation, name=f"fault:{name}")
+    FAULTS[name] = Fault(name, summary, stands_for, bug_class, kind, named)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from moeproof.variants import combining, products, rounding_points
+from moeproof.variants import combining, products, rounding_points, routing
 from moeproof.variants.variant import CLAIMS, VARIANTS, Variant
 
-__all__ = ["CLAIMS", "VARIANTS", "Variant", "combining", "products", "rounding_points"]
+__all__ = ["CLAIMS", "VARIANTS", "Variant", "combining", "products", "rounding_points", "routing"]

@@ -8,7 +8,13 @@ import torch
 
 from moeproof.variants import expert_steps as right
 from moeproof.variants.expert_steps import Call, Schedule, Tensor
-from moeproof.variants.rounding_points import weigh_by_storage
+from moeproof.variants.rounding_points import (
+    rounded,
+    silu_rounded,
+    split_rounded,
+    weigh_by_storage,
+    weigh_rounded,
+)
 from moeproof.variants.variant import expert_variant
 
 _UNORDERED = {
@@ -45,6 +51,14 @@ def by_expert(call: Call, slots: Schedule, weighted: Tensor) -> Tensor:
     return total
 
 
+def sum_in_storage(call: Call, slots: Schedule, weighted: Tensor) -> Tensor:
+    """The sum over the slots rounded to storage after each."""
+    total = weighted.new_zeros((len(call.topk_ids), weighted.shape[1]))
+    for column in right.by_slot(call, slots, weighted).unbind(1):
+        total = rounded(call, total + column)
+    return total
+
+
 def library_products(call: Call, rows: Tensor, weights: Tensor) -> Tensor:
     """(S, N, 1): torch's batched matrix product, summed as the library likes."""
     return torch.bmm(weights, rows[:, :, None])
@@ -69,6 +83,15 @@ expert_variant(
 expert_variant(
     "weights_in_storage", "routing weights are rounded to storage", engines="routers in 16 bits",
     weigh=weigh_by_storage,
+)  # fmt: skip
+expert_variant(
+    "sums_slots_in_storage", "the sum over the slots is rounded after each",
+    engines="vLLM's moe_sum; index_add on the output", combine=sum_in_storage,
+)  # fmt: skip
+expert_variant(
+    "plain_torch", "every step rounds, the sum over the slots included",
+    engines="Hugging Face's eager experts",
+    split=split_rounded, activate=silu_rounded, weigh=weigh_rounded, combine=sum_in_storage,
 )  # fmt: skip
 expert_variant(
     "library_products", "torch's own matrix product", engines="BLAS",

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 from moeproof.case import Layout
 from moeproof.implementation import Capabilities, Implementation
-from moeproof.variants.expert_steps import RIGHT_EXPERTS
+from moeproof.variants.expert_steps import RIGHT_EXPERTS, ExpertSteps
+from moeproof.variants.router_steps import RIGHT_ROUTER, RouterSteps
 
 CLAIMS = Capabilities(
     layouts=frozenset(Layout),
@@ -33,12 +34,14 @@ class Variant:
         name: in ``VARIANTS``.
         summary: how it differs, for people.
         engines: where such a choice is found.
+        kind: what varies: the experts or the router.
         implementation: what is judged.
     """
 
     name: str
     summary: str
     engines: str
+    kind: Literal["experts", "router"]
     implementation: Implementation
 
 
@@ -61,11 +64,37 @@ def expert_variant(
         claims: fields of ``CLAIMS`` that differ.
         steps: fields of :class:`ExpertSteps` that differ.
     """
+    _register(name, summary, engines, claims, replace(RIGHT_EXPERTS, **steps), None)
+
+
+def router_variant(
+    name: str,
+    summary: str,
+    *,
+    engines: str,
+    claims: dict[str, Any] | None = None,
+    **steps: Callable[..., Any],
+) -> None:
+    """As :func:`expert_variant`, for the steps of a router beside the right experts."""
+    _register(name, summary, engines, claims, RIGHT_EXPERTS, replace(RIGHT_ROUTER, **steps))
+
+
+def _register(
+    name: str,
+    summary: str,
+    engines: str,
+    claims: dict[str, Any] | None,
+    experts: ExpertSteps,
+    router: RouterSteps | None,
+) -> None:
     if name in VARIANTS:
         raise ValueError(f"variant {name!r} is registered twice")
     implementation = Implementation(
         f"variant:{name}",
-        replace(RIGHT_EXPERTS, **steps).fused_experts,
+        experts.fused_experts,
+        None if router is None else router.route,
         capabilities=replace(CLAIMS, **(claims or {})),
     )
-    VARIANTS[name] = Variant(name, summary, engines, implementation)
+    VARIANTS[name] = Variant(
+        name, summary, engines, "experts" if router is None else "router", implementation
+    )
