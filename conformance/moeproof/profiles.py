@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from moeproof import router_cases
@@ -86,20 +86,21 @@ _EXACT_VALUES = tuple(family for family in ValueFamily if family.is_exact)
 
 
 def _routing_cases(
-    problems: Iterable[Problem], *, rounds: int = 1, first_seed: int = 0
+    problems: Sequence[Problem], *, rounds: int = 1, first_seed: int = 0
 ) -> Iterator[Case]:
     """Every pattern on every problem, dtype and seed changing from one to the next.
 
-    The seed picks the metamorphic relation, so all relations have their turn.
+    On three problems each pattern meets each dtype. The seed picks the metamorphic relation, so
+    all relations have their turn.
     """
-    turn = 0
-    for _ in range(rounds):
-        for problem in problems:
-            for name in PATTERNS:
-                turn += 1
-                typed = replace(problem, dtype=DTYPES[turn % len(DTYPES)])
+    seed = first_seed
+    for turn in range(rounds):
+        for row, problem in enumerate(problems):
+            for column, name in enumerate(PATTERNS):
+                seed += 1
+                typed = _typed(problem, turn + row + column, DTYPES)
                 if name not in _NEEDS_ARGUMENT and PATTERNS[name].misfit(typed, "") is None:
-                    yield Case(typed, name, seed=first_seed + turn)
+                    yield Case(typed, name, seed=seed)
 
 
 def _size_cases(base: Problem, *, dtypes: tuple[str, ...], seed: int) -> Iterator[Case]:
