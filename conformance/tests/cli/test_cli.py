@@ -157,7 +157,7 @@ class TestReport:
     def test_files_are_rendered_where_asked(
         self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        run = ["run", "--implementation", RIGHT, "--case", RIGHT_CASE, "-n", "1"]
+        run = ["run", "--implementation", "torch_eager", "--case", ROUTER_CASE, "-n", "1"]
         assert main([*run, "--report", str(tmp_path / "deep" / "report")]) == 0
         source = tmp_path / "deep" / "report" / "report.jsonl"
         html, junit = tmp_path / "page.html", tmp_path / "ci.xml"
