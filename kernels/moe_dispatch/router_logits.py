@@ -13,7 +13,7 @@ from .target import INTERPRETED
 _SMALL_BLOCK = (16, 16, 32 if INTERPRETED else 128)
 """(BLOCK_T, BLOCK_E, BLOCK_K): many programs even for one token."""
 
-_LARGE_BLOCK = (64, 64, 64)
+_LARGE_BLOCK = (64, 64, 32)
 """For many tokens: each row and each expert is read fewer times."""
 
 _LARGE_FROM = 512

@@ -33,7 +33,7 @@ from .numerics import COMPILE_OPTIONS
 from .sizes import cdiv, next_power_of_2
 from .target import INTERPRETED, device_function
 
-_BLOCK = 1024 if INTERPRETED else 128
+_BLOCK = 1024 if INTERPRETED else 64
 """Slots ranked at once, by comparing each with each."""
 
 _SCAN = 1024
