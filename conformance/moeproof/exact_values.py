@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moeproof.case import Case, ValueFamily
+from moeproof.problem import Problem
 from moeproof.random_source import RandomSource
 from moeproof.routing_pattern import Routing
 
@@ -62,45 +63,94 @@ def make(case: Case, routing: Routing) -> Values:
     if problem.hidden_size < smallest_hidden_size():
         raise ValueError(f"exact values need hidden_size >= {smallest_hidden_size()}")
     random = RandomSource(case.case_id, "exact values")
-    hidden, intermediate = problem.hidden_size, problem.intermediate_size
-    columns = random.permutations(1, hidden)[0]
-    bias, columns = columns[:2], columns[2:]
-    pairs = _paired(columns)
-    body = np.sort(columns[pairs.size :])
-
-    hidden_states = random.signs((problem.num_tokens, hidden))
-    hidden_states[:, bias] = 1.0
-    hidden_states[:, pairs] = 1.0
-    gate = np.zeros((problem.num_experts, intermediate, hidden))
-    up = np.zeros_like(gate)
-    gate[:, :, bias[0]] = _LEVEL
-    if case.values is ValueFamily.EXACT_GATE:
-        gate[:, :, bias[0]] = _GATE_CENTRE
-        gate[:, :, body] = _sparse_signs(random, gate[:, :, body].shape, _MOST_TERMS)
-        _put_cancelling(gate, pairs, random.signs(gate.shape[:2]) * _large_term(case))
-    dead = random.integers(0, 5, gate.shape[:2]) == 0
-    channels = _paired(random.permutations(1, intermediate)[0])
-    dead[:, channels] = False
-    gate[:, :, bias[1]] = np.where(dead, _DEAD - gate[:, :, bias[0]], 0.0)
-    if case.values is ValueFamily.EXACT_UP:
-        up[:, :, body] = _sparse_signs(random, up[:, :, body].shape, _MOST_TERMS)
-        _put_cancelling(up, pairs, random.signs(up.shape[:2]) * _large_term(case))
-    else:
-        up[:, :, bias[0]] = random.signs(up.shape[:2])
-    signs = up[:, :, bias[0]]  # of the intermediate values, wherever they are not dead
-    shape = (problem.num_experts, hidden, intermediate)
-    weights = _one_slot_each(random, routing.topk_ids.shape)
+    places = _Places.draw(random, problem)
+    hidden_states = random.signs((problem.num_tokens, problem.hidden_size))
+    hidden_states[:, places.bias] = 1.0
+    hidden_states[:, places.pairs] = 1.0
+    gate, up = _gate_and_up(case, random, places)
+    signs = up[:, :, places.bias[0]]
+    down = _down(case, random, places, signs)
+    shape = routing.topk_ids.shape
     if case.values is ValueFamily.EXACT_DOWN:
-        down = _sparse_signs(random, shape, _down_terms(case))
-        down[:, :, channels] = 0.0
-        _put_cancelling(down, channels, random.signs(shape[:2]) * _large_term(case))
-        down[:, :, channels] *= signs[:, None, channels]
-        weights = 2.0 ** -random.integers(0, 2, routing.topk_ids.shape).astype(np.float64)
-    elif case.values is ValueFamily.EXACT_ROUNDED:
-        down = _long_sums(case, random, signs)
+        weights = 2.0 ** -random.integers(0, 2, shape).astype(np.float64)
     else:
-        down = _selector(random, problem.num_experts, hidden, intermediate)
+        weights = _one_slot_each(random, shape)
     return Values(hidden_states, np.concatenate([gate, up], axis=1), down, weights)
+
+
+@dataclass(frozen=True)
+class _Places:
+    """Which columns have which part.
+
+    Attributes:
+        bias, pairs, body: hidden columns: the two of ones, those of large terms, the others.
+        live: an intermediate column whose gate is open for every expert.
+        channels: intermediate columns of large terms, their gates open too.
+    """
+
+    bias: NDArray[np.int64]
+    pairs: NDArray[np.int64]
+    body: NDArray[np.int64]
+    live: int
+    channels: NDArray[np.int64]
+
+    @classmethod
+    def draw(cls, random: RandomSource, problem: Problem) -> _Places:
+        columns = random.permutations(1, problem.hidden_size)[0]
+        bias, columns = columns[:2], columns[2:]
+        pairs = _paired(columns)
+        channels = random.permutations(1, problem.intermediate_size)[0]
+        body = np.sort(columns[pairs.size :])
+        return cls(bias, pairs, body, int(channels[0]), _paired(channels))
+
+
+def _gate_and_up(
+    case: Case, random: RandomSource, places: _Places
+) -> tuple[Float64Array, Float64Array]:
+    """Both (E, I, H); up's first bias column holds the signs of open gates' results."""
+    problem = case.problem
+    gate = np.zeros((problem.num_experts, problem.intermediate_size, problem.hidden_size))
+    up = np.zeros_like(gate)
+    first, second = places.bias
+    gate[:, :, first] = _LEVEL
+    dead = random.integers(0, 5, gate.shape[:2]) == 0
+    dead[:, places.live] = False
+    dead[:, places.channels] = False
+    if case.values is ValueFamily.EXACT_GATE:
+        gate[:, :, first] = _GATE_CENTRE
+        _put_sums(case, random, gate, places)
+    gate[:, :, second] = np.where(dead, _DEAD - gate[:, :, first], 0.0)
+    if case.values is ValueFamily.EXACT_UP:
+        _put_sums(case, random, up, places)
+    else:
+        up[:, :, first] = random.signs(up.shape[:2])
+    return gate, up
+
+
+def _put_sums(case: Case, random: RandomSource, rows: Float64Array, places: _Places) -> None:
+    """Sums of +-1, with large terms that cancel, into ``rows`` (E, I, H)."""
+    body = (*rows.shape[:2], places.body.size)
+    rows[:, :, places.body] = _sparse_signs(random, body, _MOST_TERMS)
+    _put_cancelling(rows, places.pairs, random.signs(rows.shape[:2]) * _large_term(case))
+
+
+def _down(case: Case, random: RandomSource, places: _Places, signs: Float64Array) -> Float64Array:
+    """(E, H, I); ``signs`` (E, I) are those of the intermediate values whose gates are open."""
+    problem = case.problem
+    shape = (problem.num_experts, problem.hidden_size, problem.intermediate_size)
+    if case.values is ValueFamily.EXACT_ROUNDED:
+        return _long_sums(case, random, signs)
+    if case.values is not ValueFamily.EXACT_DOWN:
+        return _selector(random, shape, first=places.live)
+    down = _sparse_signs(random, shape, _down_terms(case))
+    down[:, :, places.channels] = 0.0
+    _put_cancelling(down, places.channels, random.signs(shape[:2]) * _large_term(case))
+    down[:, :, places.channels] *= signs[:, None, places.channels]
+    # One output column reads one open gate alone, so that no token's outputs all cancel.
+    column = int(random.integers(0, problem.hidden_size, (1,))[0])
+    down[:, column] = 0.0
+    down[:, column, places.live] = signs[:, places.live]
+    return down
 
 
 def make_silu_sweep(case: Case, routing: Routing) -> Values:
@@ -120,7 +170,9 @@ def make_silu_sweep(case: Case, routing: Routing) -> Values:
     shape = (experts, intermediate, hidden)
     exponent = random.integers(-6, 7, shape)
     gate = np.ldexp(random.signs(shape) * (1.0 + random.uniform(shape)), exponent)
-    down = _selector(random, experts, hidden, intermediate)
+    live = int(random.integers(0, intermediate, (1,))[0])
+    gate[:, live] = np.abs(gate[:, live])  # SiLU of gates far below zero may vanish
+    down = _selector(random, (experts, hidden, intermediate), first=live)
     weights = np.ceil(_one_slot_each(random, routing.topk_ids.shape))
     return Values(hidden_states, np.concatenate([gate, np.ones(shape)], axis=1), down, weights)
 
@@ -153,8 +205,9 @@ def _long_sums(case: Case, random: RandomSource, signs: Float64Array) -> Float64
     bits = min(problem.format.significand_bits, 11)
     shape = (problem.num_experts, problem.hidden_size, problem.intermediate_size)
     odd = random.integers(0, 2 ** (bits - 1), shape) * 2.0 + 1.0
-    kept = np.abs(_sparse_signs(random, shape, _MOST_DOWN_TERMS))
-    return odd * kept * signs[:, None, :] * random.signs((*shape[:2], 1)) * 2.0 ** (1 - bits)
+    if problem.intermediate_size > _MOST_DOWN_TERMS:
+        odd *= np.abs(_sparse_signs(random, shape, _MOST_DOWN_TERMS))
+    return odd * signs[:, None, :] * random.signs((*shape[:2], 1)) * 2.0 ** (1 - bits)
 
 
 def _down_terms(case: Case) -> int:
@@ -164,21 +217,25 @@ def _down_terms(case: Case) -> int:
 
 
 def _sparse_signs(random: RandomSource, shape: tuple[int, ...], most: int) -> Float64Array:
-    """Rows of zeros with at most ``most`` entries +-1 at random places along the last axis."""
+    """Rows of zeros with at most ``most`` entries +-1 at random places along the last axis.
+
+    Their number is odd, so no row sums to zero.
+    """
     length = shape[-1]
     rows = int(np.prod(shape[:-1]))
-    count = min(most, length)
+    count = min(most, length) - (min(most, length) + 1) % 2
     places = random.permutations(rows, length)[:, :count]
     values = np.zeros((rows, length))
     np.put_along_axis(values, places, random.signs((rows, count)), axis=1)
     return values.reshape(shape)
 
 
-def _selector(random: RandomSource, experts: int, hidden: int, intermediate: int) -> Float64Array:
-    """(E, H, I): column o reads one intermediate column, in turn, with a random sign."""
-    start = random.integers(0, intermediate, (experts, 1))
-    read = (np.arange(hidden) + start) % intermediate
-    down = np.zeros((experts, hidden, intermediate))
+def _selector(random: RandomSource, shape: tuple[int, int, int], *, first: int) -> Float64Array:
+    """(E, H, I): output columns read one intermediate column each, in turn from ``first`` on, with
+    random signs."""
+    experts, hidden, intermediate = shape
+    read = np.broadcast_to((np.arange(hidden) + first) % intermediate, (experts, hidden))
+    down = np.zeros(shape)
     np.put_along_axis(down, read[:, :, None], random.signs((experts, hidden, 1)), axis=2)
     return down
 

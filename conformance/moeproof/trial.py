@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -14,7 +14,7 @@ from moeproof.case import Case, Layout
 from moeproof.devices import Device, synchronize
 from moeproof.implementation import Implementation
 from moeproof.inputs import ExpertInputs, make_inputs
-from moeproof.layout import PlacedTensor, place, to_array, to_tensor
+from moeproof.layout import PlacedTensor, place, to_array
 from moeproof.oracle import Interval, RoundingProfile, expert_interval
 from moeproof.router_case import RouterCase
 from moeproof.router_inputs import RouterInputs, make_router_inputs
@@ -26,7 +26,7 @@ class ContractError(Exception):
 
 @dataclass(frozen=True)
 class PlacedInputs:
-    """The five arguments of ``fused_experts``, placed in memory."""
+    """The tensors that ``fused_experts`` or ``route`` is given, placed in memory."""
 
     tensors: dict[str, PlacedTensor]
 
@@ -121,24 +121,41 @@ class RouterTrial:
         """The case's logits and bias."""
         return make_router_inputs(self.case)
 
+    def place(self, layout: Layout = Layout.CONTIGUOUS) -> PlacedInputs:
+        """Logits and bias on the device, in a layout."""
+        arrays = {
+            "router_logits": self.inputs.router_logits,
+            "correction_bias": self.inputs.correction_bias,
+        }
+        target = self.device.torch_device
+        return PlacedInputs(
+            {
+                name: place(array, layout=layout, device=target)
+                for name, array in arrays.items()
+                if array is not None
+            }
+        )
+
     def call(self) -> tuple[NDArray[Any], NDArray[Any]]:
         """``topk_ids`` (T, K) as int64 and ``topk_weights`` (T, K) as float64, on the CPU.
 
         Raises:
             ContractError: a result has the wrong type, shape, dtype or device.
         """
+        return self.call_placed(self.place())
+
+    def call_placed(self, placed: PlacedInputs) -> tuple[NDArray[Any], NDArray[Any]]:
+        """As :meth:`call`, on tensors already placed."""
         problem = self.case.problem
         assert self.implementation.route is not None
-        target = self.device.torch_device
-        logits = to_tensor(self.inputs.router_logits).to(target)
-        bias = self.inputs.correction_bias
+        logits, *bias = placed.arguments()
         with torch.no_grad():
             result = self.implementation.route(
                 logits,
                 problem.top_k,
                 scoring=problem.scoring,
                 renormalize=problem.renormalize,
-                correction_bias=None if bias is None else to_tensor(bias).to(target),
+                correction_bias=bias[0] if bias else None,
                 num_groups=problem.num_groups,
                 topk_groups=problem.topk_groups,
                 scaling_factor=problem.scaling_factor,

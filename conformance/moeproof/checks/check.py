@@ -9,6 +9,7 @@ from typing import Any
 from moeproof.case import Case, ValueFamily
 from moeproof.case_id import AnyCase
 from moeproof.implementation import Capabilities
+from moeproof.router_case import RouterCase
 from moeproof.routing_pattern import find_pattern
 from moeproof.verdict import Finding
 
@@ -58,4 +59,25 @@ def missing_for_experts(case: AnyCase, capabilities: Capabilities) -> str | None
     for need, claimed in needs.items():
         if not claimed:
             return f"{need} is not claimed"
+    return capabilities.unsupported(case)
+
+
+def missing_for_router(case: AnyCase, capabilities: Capabilities) -> str | None:
+    """The capability that running ``route`` on a case needs and that is not claimed."""
+    assert isinstance(case, RouterCase)
+    problem = case.problem
+    rules = {problem.scoring}
+    if not problem.renormalize:
+        rules.add("raw")
+    if problem.has_bias:
+        rules.add("bias")
+    if problem.num_groups > 1:
+        rules.add("groups")
+    if problem.scaling_factor != 1.0:
+        rules.add("scale")
+    lacking = sorted(rules - capabilities.router_rules)
+    if lacking:
+        return f"router rules {', '.join(lacking)} are not claimed"
+    if problem.dtype not in capabilities.dtypes:
+        return f"dtype {problem.dtype} is not claimed"
     return capabilities.unsupported(case)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from numpy.typing import NDArray
+
 from moeproof.case_id import AnyCase
-from moeproof.checks.check import Check
-from moeproof.implementation import Capabilities
+from moeproof.checks.check import Check, missing_for_router
 from moeproof.oracle import judge_routing
 from moeproof.router_case import RouterCase
 from moeproof.trial import RouterTrial
@@ -13,7 +16,14 @@ from moeproof.verdict import Finding, Outcome
 
 def judge_router(trial: RouterTrial) -> Finding:
     """Ids distinct and in range, a legal selection under score error, weights that follow."""
-    topk_ids, topk_weights = trial.call()
+    return judge_routes(trial, *trial.call())
+
+
+def judge_routes(trial: RouterTrial, topk_ids: NDArray[Any], topk_weights: NDArray[Any]) -> Finding:
+    """Judge ids and weights (T, K) that ``route`` returned.
+
+    Figures: ``wrong_tokens``.
+    """
     problem = trial.case.problem
     violations = judge_routing(
         trial.inputs,
@@ -41,30 +51,10 @@ def _applies(case: AnyCase) -> bool:
     return isinstance(case, RouterCase)
 
 
-def _missing(case: AnyCase, capabilities: Capabilities) -> str | None:
-    assert isinstance(case, RouterCase)
-    problem = case.problem
-    rules = {problem.scoring}
-    if not problem.renormalize:
-        rules.add("raw")
-    if problem.has_bias:
-        rules.add("bias")
-    if problem.num_groups > 1:
-        rules.add("groups")
-    if problem.scaling_factor != 1.0:
-        rules.add("scale")
-    lacking = sorted(rules - capabilities.router_rules)
-    if lacking:
-        return f"router rules {', '.join(lacking)} are not claimed"
-    if problem.dtype not in capabilities.dtypes:
-        return f"dtype {problem.dtype} is not claimed"
-    return capabilities.unsupported(case)
-
-
 ROUTING = Check(
     name="routing",
     question="are the chosen experts a legal top-k, and do the weights follow from them?",
     applies=_applies,
-    missing=_missing,
+    missing=missing_for_router,
     judge=judge_router,
 )

@@ -267,3 +267,28 @@ def odd_row_not_read(call: RouterCall) -> Tensor:
     logits = right.read_logits(call).clone()
     logits[len(logits) // 2 * 2 :] = 0
     return logits
+
+
+@router_fault("read_logits", "logits are clamped in the caller's tensor", bug_class="memory")
+def router_logits_written(call: RouterCall) -> Tensor:
+    logits = right.read_logits(call).clone()
+    call.router_logits.clamp_(min=0)
+    return logits
+
+
+@router_fault(
+    "read_logits",
+    "the logits' strides are not looked at",
+    bug_class="layout",
+    stands_for=("flashinfer-ai/flashinfer#4713",),
+)
+def router_strides_ignored(call: RouterCall) -> Tensor:
+    logits = call.router_logits
+    return logits.as_strided(logits.shape, (logits.shape[1], 1), logits.storage_offset()).float()
+
+
+@router_fault("scale", "the weights of the last row are never written", bug_class="memory")
+def router_weights_unwritten(call: RouterCall, weights: Tensor) -> Tensor:
+    written = torch.empty_like(weights)
+    written[:-1] = right.scale(call, weights)[:-1]
+    return written

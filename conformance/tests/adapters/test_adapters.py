@@ -100,7 +100,7 @@ def test_the_router_is_judged_where_there_is_one(name):
         "route-T5-E8-K2-sigmoid-renormalized-bf16/very_negative/0",
         "route-T6-E8-K3-softmax-fp16/not_a_number/0",
     ):
-        assert outcomes(implementation, case_id) == {"routing": expected}, case_id
+        assert set(outcomes(implementation, case_id).values()) == {expected}, case_id
 
 
 @pytest.mark.parametrize(
