@@ -28,7 +28,7 @@ class PoisonedAllocations(TorchDispatchMode):
     """
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._guards: list[tuple[tuple[int, ...], torch.Tensor, torch.Tensor]] = []
 
     def __torch_dispatch__(

@@ -83,4 +83,4 @@ def round_to_storage(values: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]
     bits = values.astype(np.float64).view(np.uint64)
     sticky = (bits & np.uint64(0x1FFF_FFFF)) != 0
     odd = (bits & ~np.uint64(0x1FFF_FFFF)) | (sticky.astype(np.uint64) << np.uint64(29))
-    return odd.view(np.float64).astype(np.float32).astype(dtype)
+    return np.asarray(odd.view(np.float64).astype(np.float32).astype(dtype))

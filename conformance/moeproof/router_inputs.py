@@ -62,7 +62,7 @@ def _logits(case: RouterCase, random: RandomSource, shape: tuple[int, int]) -> N
         values = np.broadcast_to(values[:, :1], shape).copy()
     elif family is LogitFamily.NEAR_TIES:
         spacing = number_format(problem.dtype).unit_roundoff * 4
-        values = 1.0 + random.integers(-3, 4, shape) * spacing
+        values = np.asarray(1.0 + random.integers(-3, 4, shape) * spacing, dtype=np.float64)
     elif family is LogitFamily.HIGH_EXPERTS:
         values += np.arange(shape[1]) * (8.0 / shape[1])
     elif family is LogitFamily.NEGATIVE_INFINITY:

@@ -102,7 +102,7 @@ class Trial:
         """As :meth:`call_placed`, leaving the output on the device."""
         arguments = placed.arguments()
         with torch.no_grad():
-            output = self.implementation.fused_experts(*arguments)
+            output: torch.Tensor = self.implementation.fused_experts(*arguments)
         synchronize(self.device)
         require_tensor("output", output, like=arguments[0], shape=tuple(arguments[0].shape))
         return output
