@@ -6,7 +6,7 @@ import runpy
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,7 +17,7 @@ from moeproof.implementation import ImplementationError
 from moeproof.isolated_judge import IsolatedJudge
 from moeproof.planned_case import PlannedCase
 from moeproof.runner import JudgePool, run
-from moeproof.verdict import Outcome, Verdict
+from moeproof.verdict import Outcome
 from moeproof.worker_messages import Subject
 
 SUBJECTS = Path(__file__).parents[1] / "subjects"
@@ -43,97 +43,72 @@ def misbehaviour(name: str) -> PlannedCase:
     return planned(BEHAVIOURS.index(name))
 
 
-@pytest.fixture(scope="module")
-def verdicts() -> dict[str, Verdict]:
-    """The verdict on every misbehaviour, and on a right case after each of them."""
+REPORTED = {
+    "raises": (Outcome.ERROR, "RuntimeError: no such tile"),
+    "raises_what_cannot_be_printed": (Outcome.ERROR, "exited with code 1; it last wrote"),
+    "returns_wrong_shape": (Outcome.FAIL, "output has shape (2, 16), expected (3, 16)"),
+    "returns_wrong_dtype": (Outcome.FAIL, "output has dtype torch.float64"),
+    "returns_wrong_device": (Outcome.FAIL, "output is on meta, expected cpu"),
+    "returns_nan": (Outcome.FAIL, "96 of 96 elements"),
+    "returns_none": (Outcome.FAIL, "output is a NoneType, not a tensor"),
+    "prints_garbage": (Outcome.PASS, ""),
+    "closes_its_standard_streams": (Outcome.PASS, ""),
+    "hangs": (Outcome.ERROR, f"no answer within 2 s at {SUBJECTS / 'misbehaving.py'}:"),
+    "hangs_with_the_gil_held": (Outcome.ERROR, "no answer within 2 s at "),
+    "stops_itself": (Outcome.ERROR, "no answer within 2 s"),
+    "exits": (Outcome.ERROR, "exited with code 3; it last wrote: giving up"),
+    "leaves_with_sys_exit": (Outcome.ERROR, "exited with code 1; it last wrote: SystemExit"),
+    "exits_with_a_child_alive": (Outcome.ERROR, "exited with code 4"),
+    "segfaults": (Outcome.ERROR, "was killed by SIGSEGV at "),
+    "aborts": (Outcome.ERROR, "was killed by SIGABRT at "),
+    "loses_the_device": (
+        Outcome.ERROR,
+        "left an error on the device: RuntimeError: CUDA error: an illegal memory access",
+    ),
+}
+WRITES = {
+    "writes_past_its_input": "the guard zone of hidden_states was written",
+    "writes_its_input": "the values of hidden_states was written",
+}
+
+
+def test_every_misbehaviour_is_expected_here() -> None:
+    assert {"fused_experts", *REPORTED, *WRITES} == set(BEHAVIOURS)
+
+
+def test_misbehaviour_is_reported_and_costs_one_case() -> None:
+    """One run for all, since each replaced worker costs seconds."""
+    right_cases = [planned(30 + turn) for turn in range(len(REPORTED))]
     plan = []
-    for turn, name in enumerate(BEHAVIOURS[1:]):
-        plan += [misbehaviour(name), planned(30 + turn)]
+    for name, right_case in zip(REPORTED, right_cases, strict=True):
+        plan += [misbehaviour(name), right_case]
     with JudgePool(subject("misbehaving.py:fused_experts"), workers=2) as pool:
         received = list(pool.judge(plan))
     assert len(received) == len(plan)
-    return {verdict.case_id: verdict for verdict in received}
-
-
-@pytest.fixture(scope="module")
-def patient_judge() -> Iterator[IsolatedJudge]:
-    """One that leaves torch the seconds that its dispatch modes take to be imported."""
-    with IsolatedJudge(subject("misbehaving.py:fused_experts", timeout_seconds=60.0)) as judge:
-        yield judge
-
-
-@pytest.mark.parametrize(
-    ("name", "outcome", "message"),
-    [
-        ("raises", Outcome.ERROR, "RuntimeError: no such tile"),
-        ("raises_what_cannot_be_printed", Outcome.ERROR, "exited with code 1; it last wrote"),
-        ("returns_wrong_shape", Outcome.FAIL, "output has shape (2, 16), expected (3, 16)"),
-        ("returns_wrong_dtype", Outcome.FAIL, "output has dtype torch.float64"),
-        ("returns_wrong_device", Outcome.FAIL, "output is on meta, expected cpu"),
-        ("returns_nan", Outcome.FAIL, "96 of 96 elements"),
-        ("returns_none", Outcome.FAIL, "output is a NoneType, not a tensor"),
-        ("prints_garbage", Outcome.PASS, ""),
-        ("closes_its_standard_streams", Outcome.PASS, ""),
-        ("hangs", Outcome.ERROR, "no answer within 2 s at "),
-        ("hangs_with_the_gil_held", Outcome.ERROR, "no answer within 2 s at "),
-        ("stops_itself", Outcome.ERROR, "no answer within 2 s"),
-        ("exits", Outcome.ERROR, "exited with code 3; it last wrote: giving up"),
-        (
-            "leaves_with_sys_exit",
-            Outcome.ERROR,
-            "exited with code 1; it last wrote: SystemExit",
-        ),
-        ("exits_with_a_child_alive", Outcome.ERROR, "exited with code 4"),
-        ("segfaults", Outcome.ERROR, "was killed by SIGSEGV at "),
-        ("aborts", Outcome.ERROR, "was killed by SIGABRT at "),
-        (
-            "loses_the_device",
-            Outcome.ERROR,
-            "left an error on the device: RuntimeError: CUDA error: an illegal memory access",
-        ),
-    ],
-)
-def test_misbehaviour_is_reported(
-    verdicts: dict[str, Verdict], name: str, outcome: Outcome, message: str
-) -> None:
-    case_id = misbehaviour(name).case.case_id
-    verdict = verdicts[case_id]
-    assert verdict.outcome is outcome, verdict.message
-    assert message in verdict.message
-    assert verdict.seconds < 10 * TIMEOUT_SECONDS
-    assert verdict.reproducer == (
-        f"moeproof replay {case_id} --check {verdict.check} --implementation {MISBEHAVING} "
-        "--device cpu"
-    )
-
-
-@pytest.mark.parametrize(
-    ("name", "message"),
-    [
-        ("writes_past_its_input", "the guard zone of hidden_states was written"),
-        ("writes_its_input", "the values of hidden_states was written"),
-    ],
-)
-def test_writing_where_it_must_not_is_reported(
-    patient_judge: IsolatedJudge, name: str, message: str
-) -> None:
-    case_id = misbehaviour(name).case.case_id
-    verdict = patient_judge.judge_check(case_id, "memory")
-    assert (verdict.outcome, verdict.message) == (Outcome.FAIL, message)
-    assert patient_judge.judge_check(planned(30).case.case_id, "memory").outcome is Outcome.PASS
-
-
-def test_every_other_case_passes(verdicts: dict[str, Verdict]) -> None:
-    others = [verdicts[planned(30 + turn).case.case_id] for turn in range(len(BEHAVIOURS) - 1)]
-    assert {verdict.outcome for verdict in others} == {Outcome.PASS}
-
-
-def test_a_crash_shows_where_in_the_implementation_it_was(verdicts: dict[str, Verdict]) -> None:
-    hanging = verdicts[misbehaviour("hangs").case.case_id]
-    assert "misbehaving.py" in hanging.message
-    assert hanging.message.endswith("in hangs")
+    verdicts = {verdict.case_id: verdict for verdict in received}
+    for name, (outcome, message) in REPORTED.items():
+        case_id = misbehaviour(name).case.case_id
+        verdict = verdicts[case_id]
+        assert (name, verdict.outcome) == (name, outcome), verdict.message
+        assert message in verdict.message
+        assert verdict.seconds < 10 * TIMEOUT_SECONDS
+        assert verdict.reproducer == (
+            f"moeproof replay {case_id} --check accuracy --implementation {MISBEHAVING} "
+            "--device cpu"
+        )
     crashed = verdicts[misbehaviour("segfaults").case.case_id]
     assert "in segfaults" in crashed.evidence["output"]
+    assert {verdicts[case.case.case_id].outcome for case in right_cases} == {Outcome.PASS}
+
+
+def test_writing_where_it_must_not_is_reported() -> None:
+    # The first check of memory in a process takes torch seconds, to import what its modes need.
+    patient = subject("misbehaving.py:fused_experts", timeout_seconds=60.0)
+    with IsolatedJudge(patient) as judge:
+        for name, message in WRITES.items():
+            verdict = judge.judge_check(misbehaviour(name).case.case_id, "memory")
+            assert (verdict.outcome, verdict.message) == (Outcome.FAIL, message)
+        assert judge.judge_check(planned(30).case.case_id, "memory").outcome is Outcome.PASS
 
 
 def test_the_checks_after_a_crash_are_not_judged() -> None:

@@ -1,4 +1,4 @@
-"""A right implementation, and an object that claims more."""
+"""A right implementation, and one that claims nothing."""
 
 from __future__ import annotations
 
@@ -26,13 +26,6 @@ def fused_experts(
     return output.to(hidden_states.dtype)
 
 
-class Claims:
-    """The same function, which claims to validate its arguments and does not."""
-
-    fused_experts = staticmethod(fused_experts)
-    capabilities = Capabilities(validates=True, deterministic=True)
-
-
 class ClaimsNothing:
     """The same function, which claims no dtype at all."""
 
@@ -40,5 +33,4 @@ class ClaimsNothing:
     capabilities = Capabilities(dtypes=frozenset())
 
 
-claims = Claims()
 claims_nothing = ClaimsNothing()
