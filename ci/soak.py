@@ -13,13 +13,14 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from moeproof.case import Case, Layout, ValueFamily
 from moeproof.case_id import AnyCase
+from moeproof.checks.accuracy import VacuousCaseError
 from moeproof.devices import Device
 from moeproof.exact_values import smallest_hidden_size
 from moeproof.faults.matrix import same_trial
@@ -95,6 +96,7 @@ class Tally:
         next_turn: number of the next case.
         cases, verdicts, outputs: judged cases, verdicts that were not UNSUPPORTED, output elements
             behind the accuracy verdicts.
+        vacuous: verdicts that a case of so few outputs cannot give.
         alarms: lines of false alarms.
         largest: variant -> largest error:bound ratio, its case.
         largest_r: variant -> largest R statistic, its case.
@@ -104,6 +106,7 @@ class Tally:
     cases: int = 0
     verdicts: int = 0
     outputs: int = 0
+    vacuous: int = 0
     alarms: list[str] = field(default_factory=list)
     largest: dict[str, tuple[float, str]] = field(default_factory=dict)
     largest_r: dict[str, tuple[float, str]] = field(default_factory=dict)
@@ -114,6 +117,7 @@ class Tally:
         self.cases += 1
         self.verdicts += line["verdicts"]
         self.outputs += line["outputs"]
+        self.vacuous += line["vacuous"]
         self.alarms += line["alarms"]
         for name, figures in line["figures"].items():
             for key, table in (("max_error_ratio", self.largest), ("r_statistic", self.largest_r)):
@@ -125,7 +129,7 @@ def judge_turn(turn: int) -> dict[str, Any]:
     """All variants of a case's kind, by all of its checks, as a line of the journal."""
     case = random_case(turn)
     line: dict[str, Any] = {"turn": turn, "case_id": case.case_id, "verdicts": 0, "outputs": 0}
-    line |= {"alarms": [], "figures": {}}
+    line |= {"alarms": [], "vacuous": 0, "figures": {}}
     kind = "experts" if isinstance(case, Case) else "router"
     known: Trial | None = None
     for name, variant in VARIANTS.items():
@@ -141,7 +145,9 @@ def judge_turn(turn: int) -> dict[str, Any]:
             if verdict.outcome is Outcome.UNSUPPORTED:
                 continue
             line["verdicts"] += 1
-            if verdict.outcome is not Outcome.PASS:
+            if verdict.message.startswith(VacuousCaseError.__name__):
+                line["vacuous"] += 1
+            elif verdict.outcome is not Outcome.PASS:
                 line["alarms"].append(f"{name}: {check} on {case.case_id}: {verdict.message}")
             if check == "accuracy" and isinstance(trial, Trial):
                 line["outputs"] += int(trial.output.size)
@@ -154,9 +160,7 @@ def judge_turn(turn: int) -> dict[str, Any]:
 
 def soak(journal: Path, *, minutes: float) -> Tally:
     """Judge case after case until the time is up."""
-    tally = Tally()
-    for line in _lines(journal):
-        tally.add(line)
+    tally = read(journal)
     deadline = time.monotonic() + 60 * minutes
     with journal.open("a", encoding="utf-8") as out:
         while time.monotonic() < deadline:
@@ -169,24 +173,31 @@ def soak(journal: Path, *, minutes: float) -> Tally:
     return tally
 
 
-def _lines(journal: Path) -> Iterator[dict[str, Any]]:
+def read(journal: Path) -> Tally:
+    """What a journal holds so far; nothing if there is none."""
+    tally = Tally()
     if journal.exists():
         for text in journal.read_text(encoding="utf-8").splitlines():
-            yield json.loads(text)
+            tally.add(json.loads(text))
+    return tally
 
 
 def report(tally: Tally) -> str:
     """The counts, and the nearest that each variant came to its bounds, as Markdown."""
     lines = [
-        f"{tally.cases} cases, {tally.verdicts} verdicts, {tally.outputs} output elements, "
-        f"{len(tally.alarms)} false alarms",
+        f"{tally.cases} random cases, {tally.verdicts} verdicts, {tally.outputs} output elements: "
+        f"{len(tally.alarms)} false alarms ({tally.vacuous} verdicts were refused by the suite "
+        "itself, for cases of so few outputs that zeros would pass).",
         "",
-        "| variant | largest error:bound | in | largest R |",
-        "|---|--:|---|--:|",
+        "| variant | how it differs | found in | largest error:bound | largest R |",
+        "|---|---|---|--:|--:|",
     ]
-    for name, (ratio, case_id) in sorted(tally.largest.items(), key=lambda item: -item[1][0]):
-        lines.append(f"| {name} | {ratio:.3f} | `{case_id}` | {tally.largest_r[name][0]:.2f} |")
-    return "\n".join(lines)
+    for name, variant in VARIANTS.items():
+        cells = [f"`{name}`", variant.summary, variant.engines]
+        for table in (tally.largest, tally.largest_r):
+            cells.append(f"{table[name][0]:.2f}" if name in table else "")
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
 
 
 def main() -> int:

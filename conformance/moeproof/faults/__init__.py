@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from moeproof.faults import (
     activation,
     arithmetic,
@@ -27,3 +29,10 @@ __all__ = [
     "routing",
     "weighting",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """``moeproof.faults:gelu`` names a fault's implementation, as on the command line."""
+    if name in FAULTS:
+        return FAULTS[name].implementation
+    raise AttributeError(f"module {__name__!r} has no attribute or fault {name!r}")

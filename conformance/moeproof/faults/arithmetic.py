@@ -36,6 +36,19 @@ def accumulator_not_cleared(call: Call, products: Tensor) -> Tensor:
 
 @expert_fault(
     "accumulate",
+    "a pipelined loop takes its last but one tile of 16 products twice and never its last",
+    bug_class="compiler",
+    stands_for=("ROCm/aiter#4163",),
+)
+def pipeline_repeats_a_tile(call: Call, products: Tensor) -> Tensor:
+    tiles = list(products.split(16, dim=-1))
+    if len(tiles) > 1:
+        tiles[-1] = tiles[-2]
+    return right.accumulate(call, torch.cat(tiles, dim=-1))
+
+
+@expert_fault(
+    "accumulate",
     "with fp16 storage, partial sums are fp16 and overflow",
     bug_class="precision",
     stands_for=("vllm-project/vllm#33972",),

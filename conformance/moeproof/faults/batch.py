@@ -51,6 +51,18 @@ def routing_of_first_chunk(call: Call) -> Tensor:
 
 
 @call_fault(
+    "the configuration for 17 to 32 tokens, and no other, leaves out the last column",
+    bug_class="configs",
+    stands_for=("ROCm/aiter#3933",),
+)
+def one_configuration_wrong(call: Call) -> Tensor:
+    output = RIGHT_EXPERTS.run(call)
+    if 16 < len(output) <= 32:
+        output[:, -1] = 0
+    return output
+
+
+@call_fault(
     "an empty batch divides by zero",
     bug_class="empty batch",
     stands_for=("sgl-project/sglang#22455",),

@@ -46,7 +46,7 @@ CONTROL = Fault(
     "none",
     "experts",
     Implementation(
-        "fault:none", RIGHT_EXPERTS.fused_experts, RIGHT_ROUTER.route, capabilities=CLAIMS
+        "moeproof.faults:none", RIGHT_EXPERTS.fused_experts, RIGHT_ROUTER.route, capabilities=CLAIMS
     ),
 )
 """What every check must pass, so that a catch is due to the fault alone."""
@@ -110,5 +110,5 @@ def _register(
     name = function.__name__
     if name in FAULTS:
         raise ValueError(f"fault {name!r} is registered twice")
-    named = replace(implementation, name=f"fault:{name}")
+    named = replace(implementation, name=f"moeproof.faults:{name}")
     FAULTS[name] = Fault(name, summary, stands_for, bug_class, kind, named)

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 from moeproof.case import Case
 from moeproof.case_id import AnyCase
-from moeproof.checks import CHECKS
 from moeproof.devices import Device
 from moeproof.faults.fault import Fault
 from moeproof.implementation import Implementation
@@ -145,23 +144,22 @@ def _cases_of_kind(
 
 
 def as_markdown(results: Sequence[FaultResult]) -> str:
-    """A table with one row a fault: which checks caught it and which case was the first to.
+    """A table with one row a fault: what it is, which checks caught it, and where first.
 
-    A number is the count of cases of the fault's kind that the check needed.
+    The number beside a check is how many cases of the fault's kind it needed.
     """
-    names = [name for name in CHECKS if any(_by_check(result).get(name) for result in results)]
-    lines = [
-        f"| fault | what is wrong | seen in | {' | '.join(names)} | first caught by |",
-        "|---|---|---|" + "--:|" * len(names) + "---|",
-    ]
+    lines = ["| fault | what is wrong | seen in | caught by | first in |", "|---|---|---|---|---|"]
     for result in results:
-        fault, by_check = result.fault, _by_check(result)
-        cells = [str(by_check[name].cases) if name in by_check else "" for name in names]
-        first = f"`{result.catches[0].case_id}`" if result.caught else "**not caught**"
-        seen = ", ".join(fault.stands_for)
-        lines.append(f"| {fault.name} | {fault.summary} | {seen} | {' | '.join(cells)} | {first} |")
+        fault = result.fault
+        seen = ", ".join(_link(issue) for issue in fault.stands_for)
+        checks = ", ".join(f"{catch.check} {catch.cases}" for catch in result.catches)
+        first = f"`{result.catches[0].case_id}`" if result.caught else ""
+        cells = (f"`{fault.name}`", fault.summary, seen, checks or "**not caught**", first)
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 
-def _by_check(result: FaultResult) -> dict[str, Catch]:
-    return {catch.check: catch for catch in result.catches}
+def _link(issue: str) -> str:
+    """A Markdown link to a public issue given as ``owner/repository#number``."""
+    repository, number = issue.split("#")
+    return f"[{repository.split('/')[1]}#{number}](https://github.com/{repository}/issues/{number})"

@@ -28,6 +28,29 @@ def idle_tokens_unwritten(call: Call, slots: Schedule, weighted: Tensor) -> Tens
 
 
 @expert_fault(
+    "schedule",
+    "the counts of the experts' slots start from whatever the memory holds",
+    bug_class="memory",
+    stands_for=("sgl-project/sglang#3339",),
+)
+def counts_unwritten(call: Call) -> Schedule:
+    slots = right.schedule(call)
+    counts = torch.empty(call.num_experts, dtype=torch.int64, device=slots.expert.device)
+    counts += torch.bincount(slots.expert, minlength=call.num_experts)
+    return slots.keep(slots.rank() < counts[slots.expert])
+
+
+@call_fault(
+    "a launch that asks for too much shared memory fails, and nobody looks",
+    bug_class="configs",
+    stands_for=("ROCm/aiter#4788", "sgl-project/sglang#28038"),
+)
+def failed_launch_ignored(call: Call) -> Tensor:
+    output = RIGHT_EXPERTS.run(call)
+    return torch.empty_like(output) if call.down_proj.shape[2] > 48 else output
+
+
+@expert_fault(
     "combine",
     "the sum reads masked slots, which nobody has written",
     bug_class="-1 ids",

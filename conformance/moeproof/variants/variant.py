@@ -90,7 +90,7 @@ def _register(
     if name in VARIANTS:
         raise ValueError(f"variant {name!r} is registered twice")
     implementation = Implementation(
-        f"variant:{name}",
+        f"moeproof.variants:{name}",
         experts.fused_experts,
         None if router is None else router.route,
         capabilities=replace(CLAIMS, **(claims or {})),
