@@ -53,7 +53,7 @@ def failed_launch_ignored(call: Call) -> Tensor:
 @expert_fault(
     "combine",
     "the sum reads masked slots, which nobody has written",
-    bug_class="-1 ids",
+    bug_class="memory",
     stands_for=("ROCm/aiter#4636",),
 )
 def masked_slots_unwritten(call: Call, slots: Schedule, weighted: Tensor) -> Tensor:
@@ -175,7 +175,7 @@ _sums, _outputs, _weights = _workspace(), _workspace(), _workspace()
 @expert_fault(
     "combine",
     "the workspace of the sums is cleared at its first use only",
-    bug_class="memory",
+    bug_class="stale state",
     stands_for=("triton-lang/triton#3004",),
 )
 def workspace_not_cleared(call: Call, slots: Schedule, weighted: Tensor) -> Tensor:
@@ -187,7 +187,7 @@ def workspace_not_cleared(call: Call, slots: Schedule, weighted: Tensor) -> Tens
 @expert_fault(
     "store_output",
     "all calls of a shape return the same memory",
-    bug_class="memory",
+    bug_class="stale state",
     stands_for=("flashinfer-ai/flashinfer#4238",),
 )
 def output_memory_shared(call: Call, total: Tensor) -> Tensor:
@@ -197,7 +197,7 @@ def output_memory_shared(call: Call, total: Tensor) -> Tensor:
 
 @call_fault(
     "weights are converted once for each shape, and never again",
-    bug_class="memory",
+    bug_class="stale state",
     stands_for=("flashinfer-ai/flashinfer#3363",),
 )
 def weights_cached_by_shape(call: Call) -> Tensor:

@@ -1,25 +1,105 @@
-"""Every fault is caught, and the right steps that it was made from are not."""
+"""Every fault is caught in the case that is known to, and the right steps pass there.
+
+``ci/proof.py faults`` looks for the cases; it judges every fault by the whole quick profile.
+"""
 
 from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from moeproof.case_id import parse_case_id
 from moeproof.devices import Device
 from moeproof.faults import CONTROL, FAULTS
+from moeproof.faults.matrix import as_markdown, fault_matrix, judge_fault
+from moeproof.implementation import Implementation, ImplementationError, load_implementation
 from moeproof.judge import judge, make_trial
-from moeproof.verdict import Outcome
+from moeproof.planned_case import PlannedCase
+from moeproof.profiles import plan
+from moeproof.verdict import Outcome, Verdict
 
-FIRST = "T33-H64-I48-E8-K2-fp16/uniform/random/contiguous/0"
-
-
-def outcome(name: str, case_id: str, check: str) -> Outcome:
-    fault = FAULTS.get(name, CONTROL)
-    trial = make_trial(parse_case_id(case_id), fault.implementation, Device("cpu"))
-    return judge(trial, check).outcome
+CPU = Device("cpu")
+CATCHING = json.loads(Path(__file__).with_name("catching_cases.json").read_text(encoding="utf-8"))
 
 
-@pytest.mark.parametrize("name", ["only_first_group", "weights_twice", "gelu"])
+def judged(implementation: Implementation, name: str) -> Verdict:
+    case = parse_case_id(CATCHING[name]["case_id"])
+    return judge(make_trial(case, implementation, CPU), CATCHING[name]["check"])
+
+
+def test_a_case_is_known_for_every_fault() -> None:
+    assert list(CATCHING) == list(FAULTS)
+
+
+@pytest.mark.parametrize("name", FAULTS)
 def test_caught(name: str) -> None:
-    assert outcome("none", FIRST, "accuracy") is Outcome.PASS
-    assert outcome(name, FIRST, "accuracy") is Outcome.FAIL
+    right = judged(CONTROL.implementation, name)
+    assert right.outcome is Outcome.PASS, right.message
+    wrong = judged(FAULTS[name].implementation, name)
+    assert wrong.outcome in (Outcome.FAIL, Outcome.ERROR)
+
+
+def test_the_cases_are_those_of_the_quick_profile() -> None:
+    planned = {(item.case.case_id, check) for item in plan("quick", "cpu") for check in item.checks}
+    assert {(entry["case_id"], entry["check"]) for entry in CATCHING.values()} <= planned
+
+
+@pytest.mark.parametrize("fault", FAULTS.values(), ids=lambda fault: fault.name)
+def test_described(fault: object) -> None:
+    assert fault.summary  # type: ignore[attr-defined]
+    for issue in fault.stands_for:  # type: ignore[attr-defined]
+        repository, number = issue.split("#")
+        assert repository.count("/") == 1
+        assert number.isdecimal()
+
+
+def test_named_on_the_command_line() -> None:
+    fault = FAULTS["gelu"]
+    assert load_implementation(fault.implementation.name) is fault.implementation
+    with pytest.raises(ImplementationError, match="no_such_fault"):
+        load_implementation("moeproof.faults:no_such_fault")
+
+
+PLANNED = [
+    PlannedCase(parse_case_id(case_id), checks)
+    for case_id, checks in (
+        ("route-T5-E8-K2-softmax-renormalized-fp32/normal/0", ("routing",)),
+        ("T9-H24-I20-E4-K2-fp32/uniform/random/contiguous/0", ("accuracy", "determinism")),
+        ("T9-H24-I20-E4-K2-fp32/masked_slots/random/contiguous/0", ("accuracy", "determinism")),
+    )
+]
+
+
+def test_the_matrix_names_the_first_case_of_each_check() -> None:
+    result = judge_fault(FAULTS["masked_wraps_to_last_expert"], PLANNED, CPU)
+    assert [(catch.check, catch.cases) for catch in result.catches] == [("accuracy", 2)]
+    assert result.catches[0].case_id == PLANNED[2].case.case_id
+    assert "outside" in result.catches[0].message
+    assert result.cases == 2
+
+
+def test_the_matrix_can_stop_at_the_first_catch() -> None:
+    (result,) = fault_matrix([FAULTS["gelu"]], PLANNED, CPU, stop_at_first=True)
+    assert result.cases == 1
+
+
+def test_the_matrix_judges_routers_by_their_own_cases() -> None:
+    results = list(
+        fault_matrix([FAULTS["scaling_twice"], FAULTS["never_normalised"]], PLANNED, CPU)
+    )
+    assert [(result.caught, result.cases) for result in results] == [(False, 1), (True, 1)]
+
+
+@pytest.mark.parametrize("kind", ["experts", "router"])
+def test_right_steps_are_not_caught(kind: str) -> None:
+    result = judge_fault(replace(CONTROL, kind=kind), PLANNED, CPU)  # type: ignore[arg-type]
+    assert not result.caught
+
+
+def test_the_table_links_issues_and_says_what_was_missed() -> None:
+    table = as_markdown(list(fault_matrix([FAULTS["scaling_twice"]], PLANNED, CPU)))
+    assert "[vllm#45037](https://github.com/vllm-project/vllm/issues/45037)" in table
+    assert "**not caught**" in table
