@@ -90,7 +90,7 @@ def _add_replay(parser: argparse.ArgumentParser) -> None:
 
 def _add_list(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(carry_out=list_command)
-    parser.add_argument("what", choices=sorted(LISTINGS))
+    parser.add_argument("what", nargs="?", choices=sorted(LISTINGS))
     parser.add_argument("profile", metavar="PROFILE", nargs="?", help="only with cases")
     _add_device(parser)
 

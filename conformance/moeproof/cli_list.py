@@ -13,14 +13,25 @@ Row = tuple[str, str]
 
 
 def list_command(arguments: argparse.Namespace) -> int:
-    """Print names, each with what it stands for."""
+    """Print names, each with what it stands for; without a choice, all but the cases."""
     if (arguments.what == "cases") != (arguments.profile is not None):
         raise UsageError("a PROFILE is needed after 'cases' and allowed only there")
-    rows = list(LISTINGS[arguments.what](arguments))
+    if arguments.what is not None:
+        _print(LISTINGS[arguments.what](arguments))
+        return 0
+    for what, listing in LISTINGS.items():
+        if what != "cases":
+            print(f"{what}:")
+            _print(listing(arguments))
+            print()
+    return 0
+
+
+def _print(listing: Iterable[Row]) -> None:
+    rows = list(listing)
     width = max((len(name) for name, _ in rows), default=0)
     for name, meaning in rows:
         print(f"{name:<{width}}  {meaning}".rstrip())
-    return 0
 
 
 def _implementations(arguments: argparse.Namespace) -> Iterable[Row]:

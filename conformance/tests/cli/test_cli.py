@@ -187,6 +187,15 @@ def test_list_prints_names(what: str, capsys: pytest.CaptureFixture[str]) -> Non
     assert f"\n{known[what]}" in "\n" + capsys.readouterr().out
 
 
+def test_list_alone_prints_every_choice_but_the_cases(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list"]) == 0
+    printed = capsys.readouterr().out
+    for section in ("implementations", "profiles", "patterns", "checks", "models"):
+        assert f"{section}:\n" in printed
+    assert "cases:" not in printed
+    assert "Mixtral-8x7B" in printed
+
+
 def test_list_cases_prints_ids_that_can_be_replayed(capsys: pytest.CaptureFixture[str]) -> None:
     from moeproof.case_id import parse_case_id
 
