@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 import traceback
 
+import numpy as np
+
 from moeproof.case import Case
 from moeproof.case_id import AnyCase
 from moeproof.checks import CHECKS, Check
@@ -76,7 +78,8 @@ def _find(trial: Trial | RouterTrial, check: Check) -> Finding:
         missing = check.missing(trial.case, trial.implementation.capabilities)
         if missing is not None:
             return Finding(Outcome.UNSUPPORTED, missing)
-        return check.judge(trial)
+        with np.errstate(invalid="ignore"):  # unwritten memory may hold signalling NaN
+            return check.judge(trial)
     except ContractError as violation:
         return Finding(Outcome.FAIL, str(violation))
     except Exception as error:
