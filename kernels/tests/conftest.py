@@ -5,6 +5,8 @@ The fixtures hold what several test modules need: inputs, and the fp64 oracle wi
 
 from __future__ import annotations
 
+import ctypes
+import mmap
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -89,6 +91,27 @@ def make_experts(device: torch.device) -> Callable[..., Experts]:
         )
 
     return make
+
+
+@pytest.fixture(scope="session")
+def guarded() -> Callable[..., torch.Tensor]:
+    def guard(tensor: torch.Tensor, *, at_end: bool) -> torch.Tensor:
+        """A copy between two pages that cannot be read, next to one of them. GPU tensors stay."""
+        if tensor.is_cuda:
+            return tensor
+        size = tensor.numel() * tensor.element_size()
+        inner = -(-size // mmap.PAGESIZE) * mmap.PAGESIZE
+        pages = mmap.mmap(-1, inner + 2 * mmap.PAGESIZE)
+        start = ctypes.addressof(ctypes.c_char.from_buffer(pages))
+        protect = ctypes.CDLL(None, use_errno=True).mprotect
+        for page in (start, start + mmap.PAGESIZE + inner):
+            if protect(ctypes.c_void_p(page), ctypes.c_size_t(mmap.PAGESIZE), 0):
+                raise OSError(ctypes.get_errno(), "mprotect")
+        offset = mmap.PAGESIZE + (inner - size if at_end else 0)
+        copy = torch.frombuffer(pages, dtype=tensor.dtype, count=tensor.numel(), offset=offset)
+        return copy.view(tensor.shape).copy_(tensor)
+
+    return guard
 
 
 def product(

@@ -86,10 +86,11 @@ def call_everything(arch: str) -> None:
     """Each entry of the table, and the other variants of the kernels once."""
     num_experts, top_k = 8, 2
 
-    def call(tokens: int, dtype: torch.dtype, hidden: int, intermediate: int) -> None:
+    def call(tokens: int, dtype: torch.dtype, router_dtype: torch.dtype) -> None:
+        hidden, intermediate = 1024, 256
         fused_moe(
             torch.zeros(tokens, hidden, dtype=dtype),
-            torch.zeros(num_experts, hidden, dtype=dtype),
+            torch.zeros(num_experts, hidden, dtype=router_dtype),
             torch.zeros(num_experts, 2 * intermediate, hidden, dtype=dtype),
             torch.zeros(num_experts, hidden, intermediate, dtype=dtype),
             top_k,
@@ -97,8 +98,8 @@ def call_everything(arch: str) -> None:
 
     for dtype in (torch.bfloat16, torch.float32):
         for rows in configs(arch=arch, element_size=dtype.itemsize):
-            call(min(rows, 1100) * num_experts // top_k, dtype, 1024, 256)
-    call(3, torch.float16, 1024, 256)
+            call(min(rows, 1100) * num_experts // top_k, dtype, dtype)
+    call(3, torch.float16, torch.float32)
     route(torch.zeros(3, 128), 8, renormalize=False)
     route(
         torch.zeros(3, 256),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 
@@ -46,6 +48,17 @@ def test_exact_values(
     for row, slot in enumerate(order.tolist()):
         expected[slot] = weights[ids.reshape(-1)[slot]] @ h[row]
     torch.testing.assert_close(y.cpu(), expected, rtol=0, atol=0, equal_nan=True)
+
+
+def test_rows_past_the_last_are_not_read(
+    device: torch.device, guarded: Callable[..., torch.Tensor]
+) -> None:
+    """h's only row ends where the process may read no further: a read there kills it."""
+    weights = integers(1, 16, 40, seed=0).to(device)
+    schedule = build_schedule(torch.zeros(1, 1, dtype=torch.int32, device=device), 1, 16)
+    h = guarded(integers(1, 40, seed=1).to(device), at_end=True)
+    y = down(h, weights, schedule, tiles=config(16, 16, 16, 1), allow_tf32=False)
+    assert torch.equal(y, h @ weights[0].T)
 
 
 def test_output_offsets_past_2_31(device: torch.device) -> None:

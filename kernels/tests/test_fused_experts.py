@@ -173,12 +173,13 @@ def test_expanded_arguments(make_experts: Callable[..., Any], check: Callable[..
 def test_offsets_past_2_31(
     make_experts: Callable[..., Any], device: torch.device, check: Callable[..., None]
 ) -> None:
-    """Weights and tokens lie more than 2^31 elements apart; only pages that are used exist."""
-    experts = make_experts(2, 24, 20, 2, 1, torch.bfloat16)
-    experts = replace(experts, topk_ids=torch.ones_like(experts.topk_ids))
+    """Strides fit 32 bits, their products do not; only pages that are used exist."""
     torch.utils.deterministic.fill_uninitialized_memory = False
-    far = (1 << 31) + 8
-    storage = torch.empty(far + 4096, dtype=torch.bfloat16, device=device)
+    storage = torch.empty(34 * (1 << 27) + 8192, dtype=torch.bfloat16, device=device)
+    # Tokens and experts 2^30 elements apart.
+    experts = make_experts(3, 24, 20, 3, 1, torch.bfloat16)
+    experts = replace(experts, topk_ids=torch.full_like(experts.topk_ids, 2))
+    far = (1 << 30) + 64
     apart = []
     for offset, tensor in zip((0, 1024, 2560), experts.arguments[:3], strict=True):
         strides = (far, *tensor.stride()[1:])
@@ -186,18 +187,35 @@ def test_offsets_past_2_31(
     expected = fused_experts(*experts.arguments)
     actual = fused_experts(*apart, experts.topk_ids, experts.topk_weights)
     assert torch.equal(actual, expected)
-    # Rows of one expert 2^31 elements apart, as in a layout (2I, E, H).
-    gate_up_proj = storage.as_strided((1, 2, 24), (24, far, 1), 0)
-    gate_up_proj.copy_(experts.gate_up_proj[1:, :2])
-    down_proj = storage.as_strided((1, 24, 1), (24, 1, 1), 256).copy_(experts.down_proj[1:, :, :1])
+    # One expert's rows 2^27 apart, as in the layouts (2I, E, H) and (H, E, I) with many experts.
+    far = 1 << 27
+    experts = make_experts(3, 17, 17, 1, 1, torch.bfloat16)
+    gate_up_proj = storage.as_strided((1, 34, 17), (0, far, 1), 0).copy_(experts.gate_up_proj)
+    down_proj = storage.as_strided((1, 17, 17), (0, far, 1), 64).copy_(experts.down_proj)
+    check(replace(experts, gate_up_proj=gate_up_proj, down_proj=down_proj))
+    # Their columns that far apart, so that a step along K is 2^31.
+    gate_up_proj = storage.as_strided((1, 34, 17), (0, 1, far), 0).copy_(experts.gate_up_proj)
+    down_proj = storage.as_strided((1, 17, 17), (0, 1, far), 64).copy_(experts.down_proj)
+    hidden_states = storage.as_strided((3, 17), (1, far), 128).copy_(experts.hidden_states)
     check(
         replace(
-            experts,
-            gate_up_proj=gate_up_proj,
-            down_proj=down_proj,
-            topk_ids=torch.zeros_like(experts.topk_ids),
+            experts, hidden_states=hidden_states, gate_up_proj=gate_up_proj, down_proj=down_proj
         )
     )
+
+
+@pytest.mark.parametrize("at_end", [True, False])
+def test_reads_stay_inside(
+    make_experts: Callable[..., Any],
+    check: Callable[..., None],
+    guarded: Callable[..., torch.Tensor],
+    at_end: bool,
+) -> None:
+    """The arguments end, or start, where the process may read no further: a read there kills it."""
+    experts = make_experts(19, 37, 21, 4, 3, torch.bfloat16)
+    ids = experts.topk_ids
+    ids[0, 0], ids[1, 1], ids[-1, -1] = -1, 4, 3
+    check(type(experts)(*(guarded(argument, at_end=at_end) for argument in experts.arguments)))
 
 
 def test_more_than_65535_slots(

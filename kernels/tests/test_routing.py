@@ -181,6 +181,9 @@ def test_logits_decide_where_scores_are_equal(device: torch.device, scoring: str
     logits = torch.tensor([[-300.0, -200, 0, -250], [30, 40, -9, 35]], device=device)
     ids, _ = route(logits, 3, scoring=scoring)
     assert ids.tolist() == [[2, 1, 3], [1, 3, 0]]
+    logits = torch.cat([logits, logits - 500], dim=1)
+    ids, _ = route(logits, 3, scoring=scoring, num_groups=2, topk_groups=1)
+    assert ids.tolist() == [[2, 1, 3], [1, 3, 0]]
 
 
 @pytest.mark.parametrize("scoring", ["softmax", "sigmoid"])
@@ -198,6 +201,17 @@ def test_very_negative_logits_keep_their_quotients(
         expected = torch.tensor([[1.0, 0.0]] * 2).sigmoid()
         expected[:, 1] = 1 - expected[:, 0]
         torch.testing.assert_close(weights.cpu(), expected, rtol=1e-5, atol=0)
+
+
+@pytest.mark.parametrize("scoring", ["softmax", "sigmoid"])
+def test_quotients_of_experts_far_below_the_best(device: torch.device, scoring: str) -> None:
+    """A bias picks experts whose scores underflow: their quotient is that of exp(-200) and -201."""
+    logits = torch.tensor([[0.0, -200, 5, -201]], device=device)
+    bias = torch.tensor([0.0, 2, 0, 2], device=device)
+    ids, weights = route(logits, 2, scoring=scoring, correction_bias=bias)
+    assert ids.tolist() == [[1, 3]]
+    certain = torch.tensor(1.0, dtype=torch.float64).sigmoid().item()
+    assert weights[0].tolist() == pytest.approx([certain, 1 - certain], rel=1e-5)
 
 
 @pytest.mark.parametrize("scoring", ["softmax", "sigmoid"])

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
+import triton
+import triton.language as tl
 
-from moe_dispatch.schedule import Schedule, build_schedule, max_tiles
+from moe_dispatch.schedule import Schedule, build_schedule, max_tiles, tile_of_program
 
 
 def tiles_and_slots(schedule: Schedule) -> tuple[list[tuple[int, int, int]], torch.Tensor]:
@@ -120,3 +122,24 @@ def test_max_tiles_is_the_worst_case(num_slots: int, num_experts: int, block_m: 
     reached = worst + -(-rest // block_m)
     bound = max_tiles(num_slots=num_slots, num_experts=num_experts, block_m=block_m)
     assert reached == bound
+
+
+@triton.jit
+def tile_of_program_kernel(out_ptr, max_tiles, column_tiles, GROUP_M: tl.constexpr):
+    tile, column = tile_of_program(max_tiles, column_tiles, GROUP_M)
+    tl.store(out_ptr + 2 * tl.program_id(0), tile)
+    tl.store(out_ptr + 2 * tl.program_id(0) + 1, column)
+
+
+@pytest.mark.parametrize("group_m", [1, 2, 4, 8])
+@pytest.mark.parametrize(("rows", "columns"), [(1, 1), (7, 3), (8, 1), (3, 7), (9, 5)])
+def test_programs_cover_each_tile_once(
+    device: torch.device, rows: int, columns: int, group_m: int
+) -> None:
+    out = torch.empty(rows * columns, 2, dtype=torch.int32, device=device)
+    tile_of_program_kernel[(rows * columns,)](out, rows, columns, GROUP_M=group_m)
+    tiles = [tuple(pair) for pair in out.tolist()]
+    assert sorted(tiles) == [(row, column) for row in range(rows) for column in range(columns)]
+    # Within a group programs go through the rows first.
+    height = min(group_m, rows)
+    assert tiles[:height] == [(row, 0) for row in range(height)]
