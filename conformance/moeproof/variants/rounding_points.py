@@ -59,6 +59,17 @@ def weigh_by_storage(call: Call, slots: Schedule, outputs: Tensor) -> Tensor:
     return right.weigh(replace(call, topk_weights=weights), slots, outputs)
 
 
+def activate_weighed(call: Call, gate: Tensor, up: Tensor) -> Tensor:
+    """The intermediate values times the routing weight, before they are rounded."""
+    slots = right.schedule(call)
+    return right.weigh(call, slots, right.activate(call, gate, up))
+
+
+def weighed_already(call: Call, slots: Schedule, outputs: Tensor) -> Tensor:
+    """Outputs of weighed intermediate values."""
+    return outputs
+
+
 expert_variant(
     "rounds_gate_up", "gate and up are rounded", engines="GEMM and activation as two kernels",
     split=split_rounded,
@@ -83,6 +94,11 @@ expert_variant(
 expert_variant(
     "weighs_then_rounds", "experts' outputs are weighed, then rounded",
     engines="weights in the down kernel's epilogue", weigh=weigh_then_round,
+)  # fmt: skip
+expert_variant(
+    "weighs_intermediate", "the intermediate values are weighed, then rounded",
+    engines="weights in the gate-up kernel's epilogue",
+    activate=activate_weighed, weigh=weighed_already,
 )  # fmt: skip
 expert_variant(
     "silu_by_exp2", "SiLU by exp2 and an approximate reciprocal", engines="GPU fast math",

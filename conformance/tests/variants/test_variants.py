@@ -6,6 +6,7 @@ import pytest
 
 from moeproof.case_id import parse_case_id
 from moeproof.devices import Device
+from moeproof.implementation import ImplementationError, load_implementation
 from moeproof.judge import checks_for, judge, make_trial
 from moeproof.variants import VARIANTS
 from moeproof.verdict import Outcome
@@ -21,16 +22,29 @@ CASES = (
     "T9-H24-I20-E4-K3-fp16/uniform/exact_down/contiguous/7",
     "T9-H24-I20-E4-K3-bf16/uniform/subnormal/contiguous/8",
     "T0-H24-I20-E4-K3-bf16/uniform/random/contiguous/9",
+    "T9-H24-I20-E4-K3-fp16/uniform/silu_sweep/contiguous/10",
+    "T9-H24-I20-E4-K3-bf16/uniform/exact_rounded/contiguous/11",
+    "route-T9-E64-K6-sigmoid-renormalized-bias-G4x2-scale2.5-bf16/normal/0",
+    "route-T9-E60-K4-softmax-renormalized-fp32/ties/0",
+    "route-T9-E60-K4-softmax-fp16/negative_infinity/0",
 )
 
 
 @pytest.mark.parametrize("case_id", CASES)
 @pytest.mark.parametrize("name", VARIANTS)
 def test_passes(name: str, case_id: str) -> None:
-    trial = make_trial(parse_case_id(case_id), VARIANTS[name].implementation, Device("cpu"))
+    variant = VARIANTS[name]
+    trial = make_trial(parse_case_id(case_id), variant.implementation, Device("cpu"))
     for check in checks_for(trial.case, "cpu"):
         verdict = judge(trial, check)
         allowed = (Outcome.PASS, Outcome.UNSUPPORTED)
         assert verdict.outcome in allowed, f"{check}: {verdict.message}"
         if verdict.outcome is Outcome.UNSUPPORTED:
-            assert "is not claimed" in verdict.message
+            assert "claimed" in verdict.message or "not offered" in verdict.message
+
+
+def test_named_on_the_command_line() -> None:
+    variant = VARIANTS["tree"]
+    assert load_implementation(variant.implementation.name) is variant.implementation
+    with pytest.raises(ImplementationError, match="no_such_variant"):
+        load_implementation("moeproof.variants:no_such_variant")
