@@ -46,20 +46,17 @@ def combine_kernel(
     is_token = token < num_tokens
     is_column = columns[None, :] < hidden_size
     token = token.to(tl.int64)
-    ids_ptrs = ids_ptr + token * stride_it
-    weights_ptrs = weights_ptr + token * stride_wt
-    y_ptrs = y_ptr + token[:, None] * TOP_K * hidden_size + columns[None, :]
 
     total = tl.full((BLOCK_T, BLOCK_H), 0.0, tl.float32)
-    for _ in tl.range(0, TOP_K, loop_unroll_factor=UNROLL):
-        expert = tl.load(ids_ptrs, mask=is_token, other=-1)
+    for k in tl.range(0, TOP_K, loop_unroll_factor=UNROLL):
+        step = tl.cast(k, tl.int64)
+        expert = tl.load(ids_ptr + token * stride_it + step * stride_ik, mask=is_token, other=-1)
         routed = (expert >= 0) & (expert < NUM_EXPERTS)
-        weight = to_float32(tl.load(weights_ptrs, mask=routed, other=0.0))
+        weight_ptrs = weights_ptr + token * stride_wt + step * stride_wk
+        weight = to_float32(tl.load(weight_ptrs, mask=routed, other=0.0))
+        y_ptrs = y_ptr + (token * TOP_K + step)[:, None] * hidden_size + columns[None, :]
         y = to_float32(tl.load(y_ptrs, mask=routed[:, None] & is_column, other=0.0))
         total = tl.fma(tl.broadcast_to(weight[:, None], (BLOCK_T, BLOCK_H)), y, total)
-        ids_ptrs += stride_ik
-        weights_ptrs += stride_wk
-        y_ptrs += hidden_size
 
     out_ptrs = out_ptr + token[:, None] * hidden_size + columns[None, :]
     tl.store(

@@ -10,10 +10,10 @@ from .numerics import COMPILE_OPTIONS, dot_accumulate, to_float32
 from .sizes import cdiv
 from .target import INTERPRETED
 
-_SMALL_BLOCK = (16, 16, 32 if INTERPRETED else 128)
-"""(BLOCK_T, BLOCK_E, BLOCK_K): many programs even for one token."""
+_SMALL_BLOCK = (16, 16, 64 if INTERPRETED else 256)
+"""(BLOCK_T, BLOCK_E, bytes of a row in BLOCK_K elements): many programs even for one token."""
 
-_LARGE_BLOCK = (64, 64, 32)
+_LARGE_BLOCK = (32, 64, 128)
 """For many tokens: each row and each expert is read fewer times."""
 
 _LARGE_FROM = 512
@@ -81,7 +81,8 @@ def router_logits(
     if num_tokens == 0:
         return logits
     large = num_tokens >= _LARGE_FROM and not batch_invariant
-    block_t, block_e, block_k = _LARGE_BLOCK if large else _SMALL_BLOCK
+    block_t, block_e, block_bytes = _LARGE_BLOCK if large else _SMALL_BLOCK
+    element_size = max(hidden_states.element_size(), router_weight.element_size())
     grid = (cdiv(num_tokens, block_t) * cdiv(num_experts, block_e),)
     router_logits_kernel[grid](
         hidden_states,
@@ -94,7 +95,7 @@ def router_logits(
         NUM_EXPERTS=num_experts,
         BLOCK_T=block_t,
         BLOCK_E=block_e,
-        BLOCK_K=block_k,
+        BLOCK_K=block_bytes // element_size,
         **COMPILE_OPTIONS,
     )
     return logits

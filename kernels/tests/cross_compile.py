@@ -115,9 +115,10 @@ def call_everything(arch: str) -> None:
 
 def facts(kernel: Any, target: GPUTarget) -> dict[str, Any]:
     """What the machine code uses: bytes of shared memory, spills, kinds of instructions."""
+    operands = [kernel.src.signature[name] for name in kernel.src.fn.arg_names[:2]]
     found: dict[str, Any] = {
         "kernel": kernel.src.fn.__name__,
-        "element_size": 4 if kernel.src.signature[kernel.src.fn.arg_names[0]] == "*fp32" else 2,
+        "narrow": "*fp32" not in operands,
         "shared": kernel.metadata.shared,
     }
     if target.backend == "hip":
