@@ -49,8 +49,12 @@ def rank_logits(call: RouterCall, scores: Tensor) -> Tensor:
 
 
 def normalise_chosen_logits(call: RouterCall, scores: Tensor, ids: Tensor) -> Tensor:
-    """Where softmax is renormalised: a softmax over the chosen logits alone."""
-    if not (call.renormalize and call.scoring == "softmax"):
+    """Where softmax is renormalised: a softmax over the chosen logits alone.
+
+    Not under a bias, which may choose logits of -inf alone.
+    """
+    biased = call.correction_bias is not None
+    if biased or not (call.renormalize and call.scoring == "softmax"):
         return right.weigh(call, scores, ids)
     return right.read_logits(call).gather(1, ids).softmax(dim=1)
 

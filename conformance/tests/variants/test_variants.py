@@ -27,6 +27,7 @@ CASES = (
     "route-T9-E64-K6-sigmoid-renormalized-bias-G4x2-scale2.5-bf16/normal/0",
     "route-T9-E60-K4-softmax-renormalized-fp32/ties/0",
     "route-T9-E60-K4-softmax-fp16/negative_infinity/0",
+    "route-T57-E64-K1-softmax-renormalized-bias-G8x1-scale2.5-bf16/negative_infinity/5074",
 )
 
 
