@@ -133,7 +133,7 @@ def select_tiles(
     """
     rows = _BATCH_INVARIANT_ROWS if batch_invariant else cdiv(num_slots, num_experts)
     if arch == INTERPRETER:
-        return _interpreter_tiles(rows, hidden_size, intermediate_size)
+        return _interpreter_tiles(rows, num_experts, hidden_size, intermediate_size)
     by_rows = configs(arch=arch, element_size=element_size)
     return next(config for limit, config in by_rows.items() if rows <= limit)
 
@@ -143,16 +143,20 @@ def configs(*, arch: str, element_size: int) -> _Rows:
     return _FP32 if element_size > 2 else _BY_ARCHITECTURE[arch]
 
 
-def _interpreter_tiles(rows: int, hidden_size: int, intermediate_size: int) -> TileConfig:
-    """Tiles for correctness: up to H, I of 300, two or three K steps and about two columns.
+def _interpreter_tiles(
+    rows: int, num_experts: int, hidden_size: int, intermediate_size: int
+) -> TileConfig:
+    """Tiles for correctness: two K steps and, of few experts, two columns of tiles.
 
     The interpreter's time is the number of programs times their number of operations, nearly
     whatever the tile's size.
     """
     block_m, group_m = (16, 1) if rows <= 16 else (32, 2)
+    columns = 2 if num_experts <= 16 else 1
 
     def tile(width: int, depth: int) -> GemmTile:
-        return GemmTile(_parts(width, 2), _parts(depth, 3), group_m, num_warps=4, num_stages=1)
+        block_n, block_k = _part(width, columns), _part(depth, 2)
+        return GemmTile(block_n, block_k, group_m, num_warps=4, num_stages=1)
 
     return TileConfig(
         block_m=block_m,
@@ -161,7 +165,7 @@ def _interpreter_tiles(rows: int, hidden_size: int, intermediate_size: int) -> T
     )
 
 
-def _parts(size: int, parts: int) -> int:
+def _part(size: int, parts: int) -> int:
     """The smallest power of two, 16 to 128, that covers `size` in `parts` steps if it can.
 
     The interpreter's dot makes a tensor of M * N * K elements, and Triton allows 2^20.

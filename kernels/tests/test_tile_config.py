@@ -57,7 +57,9 @@ def test_batch_invariant_tiles_do_not_depend_on_the_batch(arch: str) -> None:
     assert len(chosen) == 1
 
 
-@pytest.mark.parametrize(("hidden_size", "intermediate_size"), [(40, 72), (64, 96), (160, 100)])
+@pytest.mark.parametrize(
+    ("hidden_size", "intermediate_size"), [(40, 72), (64, 96), (160, 100), (17, 33)]
+)
 def test_interpreter_takes_several_steps(hidden_size: int, intermediate_size: int) -> None:
     tiles = select(arch=INTERPRETER, hidden_size=hidden_size, intermediate_size=intermediate_size)
     for tile, width, depth in (
