@@ -86,7 +86,9 @@ def call_everything(arch: str) -> None:
     """Each entry of the table, and the other variants of the kernels once."""
     num_experts, top_k = 8, 2
 
-    def call(tokens: int, dtype: torch.dtype, router_dtype: torch.dtype) -> None:
+    def call(
+        tokens: int, dtype: torch.dtype, router_dtype: torch.dtype, *, allow_tf32: bool = False
+    ) -> None:
         hidden, intermediate = 1024, 256
         fused_moe(
             torch.zeros(tokens, hidden, dtype=dtype),
@@ -94,12 +96,14 @@ def call_everything(arch: str) -> None:
             torch.zeros(num_experts, 2 * intermediate, hidden, dtype=dtype),
             torch.zeros(num_experts, hidden, intermediate, dtype=dtype),
             top_k,
+            allow_tf32=allow_tf32,
         )
 
     for dtype in (torch.bfloat16, torch.float32):
         for rows in configs(arch=arch, element_size=dtype.itemsize):
             call(min(rows, 1100) * num_experts // top_k, dtype, dtype)
     call(3, torch.float16, torch.float32)
+    call(3, torch.float32, torch.float32, allow_tf32=True)
     route(torch.zeros(3, 128), 8, renormalize=False)
     route(
         torch.zeros(3, 256),
