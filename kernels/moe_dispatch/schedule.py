@@ -17,8 +17,8 @@ The schedule is one int32 buffer:
                            multiple of 16 bytes on
 
 Slots are placed by counting: a slot's row is the number of slots with a lower expert, plus those of
-its own expert in earlier chunks, plus those before it in its chunk. No atomics: the order of the
-rows is a function of the ids alone.
+its own expert in earlier chunks, plus those before it in its chunk. No atomic decides where a slot
+goes: the order of the rows is a function of the ids alone.
 """
 
 from __future__ import annotations
