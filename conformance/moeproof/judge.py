@@ -43,19 +43,7 @@ def judge(trial: Trial | RouterTrial, check_name: str) -> Verdict:
     check = CHECKS[check_name]
     started = time.perf_counter()
     finding = _find(trial, check)
-    return as_verdict(
-        finding,
-        trial.case,
-        check_name,
-        seconds=time.perf_counter() - started,
-        reference=trial.implementation.name,
-    )
-
-
-def as_verdict(
-    finding: Finding, case: AnyCase, check_name: str, *, seconds: float, reference: str
-) -> Verdict:
-    """A finding beside its case."""
+    case = trial.case
     return Verdict(
         case_id=case.case_id,
         check=check_name,
@@ -64,9 +52,10 @@ def as_verdict(
         figures=finding.figures,
         worst=finding.worst,
         evidence=finding.evidence,
-        seconds=seconds,
+        seconds=time.perf_counter() - started,
         reproducer=(
-            f"moeproof replay '{case.case_id}' --check {check_name} --implementation {reference}"
+            f"moeproof replay '{case.case_id}' --check {check_name} "
+            f"--implementation {trial.implementation.name}"
         ),
     )
 

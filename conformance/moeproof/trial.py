@@ -74,9 +74,9 @@ class Trial:
             return RoundingProfile("no", "no", "no", "no", flushes_subnormals=flushes)
         return RoundingProfile(flushes_subnormals=flushes)
 
-    def place(self, inputs: ExpertInputs, layout: Layout | None = None) -> PlacedInputs:
-        """The inputs on the device, in the case's layout or another."""
-        chosen = layout or self.case.layout
+    def place(self, inputs: ExpertInputs) -> PlacedInputs:
+        """The inputs on the device, in the case's layout."""
+        chosen = self.case.layout
         target = self.device.torch_device
         placed = {}
         for name, array in inputs.arrays().items():
@@ -91,8 +91,7 @@ class Trial:
         Raises:
             ContractError: the result is not a (T, H) tensor of the input's dtype and device.
         """
-        placed = self.place(inputs)
-        return self.call_placed(placed)
+        return self.call_placed(self.place(inputs))
 
     def call_placed(self, placed: PlacedInputs) -> NDArray[Any]:
         """As :meth:`call`, on tensors already placed."""
@@ -104,7 +103,14 @@ class Trial:
         with torch.no_grad():
             output: torch.Tensor = self.implementation.fused_experts(*arguments)
         synchronize(self.device)
-        require_tensor("output", output, like=arguments[0], shape=tuple(arguments[0].shape))
+        hidden_states = arguments[0]
+        require_tensor(
+            "output",
+            output,
+            shape=tuple(hidden_states.shape),
+            dtypes=(hidden_states.dtype,),
+            device=hidden_states.device,
+        )
         return output
 
 
@@ -164,22 +170,29 @@ class RouterTrial:
         if not isinstance(result, tuple) or len(result) != 2:
             raise ContractError(f"route returned {type(result).__name__}, expected a pair")
         ids, weights = result
-        shape = (problem.num_tokens, problem.top_k)
-        integer = getattr(ids, "dtype", None)
-        integer = integer if integer in (torch.int32, torch.int64) else torch.int32
-        require_tensor("topk_ids", ids, like=logits.to(integer), shape=shape)
-        require_tensor("topk_weights", weights, like=logits.to(torch.float32), shape=shape)
+        shape, device = (problem.num_tokens, problem.top_k), logits.device
+        integers = (torch.int32, torch.int64)
+        require_tensor("topk_ids", ids, shape=shape, dtypes=integers, device=device)
+        require_tensor("topk_weights", weights, shape=shape, dtypes=(torch.float32,), device=device)
         return to_array(ids).astype(np.int64), to_array(weights).astype(np.float64)
 
 
-def require_tensor(name: str, value: Any, *, like: torch.Tensor, shape: tuple[int, ...]) -> None:
-    """Raise ContractError unless ``value`` is a tensor of this shape, on ``like``'s device and
-    of its dtype."""
+def require_tensor(
+    name: str,
+    value: Any,
+    *,
+    shape: tuple[int, ...],
+    dtypes: tuple[torch.dtype, ...],
+    device: torch.device,
+) -> None:
+    """Raise ContractError unless ``value`` is a tensor of this shape, on this device and of one of
+    these dtypes."""
     if not isinstance(value, torch.Tensor):
         raise ContractError(f"{name} is a {type(value).__name__}, not a tensor")
     if tuple(value.shape) != shape:
         raise ContractError(f"{name} has shape {tuple(value.shape)}, expected {shape}")
-    if value.dtype != like.dtype:
-        raise ContractError(f"{name} has dtype {value.dtype}, expected {like.dtype}")
-    if value.device != like.device:
-        raise ContractError(f"{name} is on {value.device}, expected {like.device}")
+    if value.dtype not in dtypes:
+        expected = " or ".join(str(dtype) for dtype in dtypes)
+        raise ContractError(f"{name} has dtype {value.dtype}, expected {expected}")
+    if value.device != device:
+        raise ContractError(f"{name} is on {value.device}, expected {device}")

@@ -62,6 +62,20 @@ def missing_for_experts(case: AnyCase, capabilities: Capabilities) -> str | None
     return capabilities.unsupported(case)
 
 
+def missing_beside(
+    *claims: str,
+) -> Callable[[AnyCase, Capabilities], str | None]:
+    """What :func:`missing_for_experts` says, once the named capabilities are claimed."""
+
+    def missing(case: AnyCase, capabilities: Capabilities) -> str | None:
+        for claim in claims:
+            if not getattr(capabilities, claim):
+                return f"{claim} is not claimed"
+        return missing_for_experts(case, capabilities)
+
+    return missing
+
+
 def missing_for_router(case: AnyCase, capabilities: Capabilities) -> str | None:
     """The capability that running ``route`` on a case needs and that is not claimed."""
     assert isinstance(case, RouterCase)

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from moeproof.case_id import AnyCase
 from moeproof.checks.bits import compare_bits
-from moeproof.checks.check import Check, is_expert_case, missing_for_experts
-from moeproof.implementation import Capabilities
+from moeproof.checks.check import Check, is_expert_case, missing_beside
 from moeproof.layout import to_array
 from moeproof.trial import Trial
 from moeproof.verdict import Finding, Outcome
@@ -32,16 +30,10 @@ def judge_determinism(trial: Trial) -> Finding:
     return compare_bits(to_array(kept), expected=before, what="what they were before a later call")
 
 
-def _missing(case: AnyCase, capabilities: Capabilities) -> str | None:
-    if not capabilities.deterministic:
-        return "deterministic is not claimed"
-    return missing_for_experts(case, capabilities)
-
-
 DETERMINISM = Check(
     name="determinism",
     question="does the same call give the same bits, with other work in between?",
     applies=is_expert_case,
-    missing=_missing,
+    missing=missing_beside("deterministic"),
     judge=judge_determinism,
 )

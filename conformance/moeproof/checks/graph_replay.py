@@ -6,10 +6,8 @@ from dataclasses import replace
 
 import torch
 
-from moeproof.case_id import AnyCase
 from moeproof.checks.bits import compare_bits
-from moeproof.checks.check import GPU_DEVICES, Check, is_expert_case, missing_for_experts
-from moeproof.implementation import Capabilities
+from moeproof.checks.check import GPU_DEVICES, Check, is_expert_case, missing_beside
 from moeproof.layout import to_array, to_tensor
 from moeproof.trial import Trial
 from moeproof.verdict import Finding
@@ -38,18 +36,11 @@ def judge_graph_replay(trial: Trial) -> Finding:
     return compare_bits(replayed, expected=expected, what="an eager call on the changed inputs")
 
 
-def _missing(case: AnyCase, capabilities: Capabilities) -> str | None:
-    for need in ("graph_capture", "deterministic"):
-        if not getattr(capabilities, need):
-            return f"{need} is not claimed"
-    return missing_for_experts(case, capabilities)
-
-
 GRAPH_REPLAY = Check(
     name="graph_replay",
     question="does a captured graph compute afresh when its inputs have changed?",
     applies=is_expert_case,
-    missing=_missing,
+    missing=missing_beside("graph_capture", "deterministic"),
     judge=judge_graph_replay,
     devices=GPU_DEVICES,
 )

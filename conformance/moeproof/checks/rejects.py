@@ -9,8 +9,7 @@ import torch
 
 from moeproof.case import Case, Layout, ValueFamily
 from moeproof.case_id import AnyCase
-from moeproof.checks.check import Check, missing_for_experts
-from moeproof.implementation import Capabilities
+from moeproof.checks.check import Check, missing_beside
 from moeproof.trial import Trial
 from moeproof.verdict import Finding, Outcome
 
@@ -130,16 +129,10 @@ def _applies(case: AnyCase) -> bool:
     return smallest >= 2 and plain
 
 
-def _missing(case: AnyCase, capabilities: Capabilities) -> str | None:
-    if not capabilities.validates:
-        return "validates is not claimed"
-    return missing_for_experts(case, capabilities)
-
-
 REJECTS = Check(
     name="rejects",
     question="does bad input raise an error that names the argument?",
     applies=_applies,
-    missing=_missing,
+    missing=missing_beside("validates"),
     judge=judge_rejects,
 )
