@@ -6,8 +6,10 @@ import argparse
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
+from pathlib import Path
 
 from moeproof.case_id import parse_case_id
+from moeproof.commands.arguments import Commands, add_subject, add_workers
 from moeproof.console import RunProgress, print_summary
 from moeproof.planned_case import PlannedCase
 from moeproof.replay_text import describe_case, describe_verdict
@@ -19,6 +21,45 @@ from moeproof.verdict import Outcome, Verdict
 
 _DEFAULT_PROFILE = "quick"
 _CASES_GIVEN = "given cases"
+
+
+def add_parser(commands: Commands) -> None:
+    """``run`` and ``replay``."""
+    _add_run(commands.add_parser("run", help="judge an implementation by a profile's cases"))
+    _add_replay(commands.add_parser("replay", help="judge one case again and tell all about it"))
+
+
+def _add_run(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(carry_out=run_command)
+    add_subject(parser)
+    cases = parser.add_mutually_exclusive_group()
+    cases.add_argument(
+        "--profile", metavar="NAME", help="see moeproof list profiles (default: quick)"
+    )
+    cases.add_argument(
+        "--case",
+        dest="cases",
+        metavar="CASE_ID",
+        nargs="+",
+        action="extend",
+        help="judge these cases instead of a profile's",
+    )
+    parser.add_argument(
+        "--report",
+        metavar="DIR",
+        type=Path,
+        help="write report.jsonl, index.html and junit.xml into this folder",
+    )
+    add_workers(parser)
+
+
+def _add_replay(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(carry_out=replay_command)
+    parser.add_argument("case_id", metavar="CASE_ID")
+    add_subject(parser)
+    parser.add_argument(
+        "--check", metavar="NAME", help="only this check (default: all that apply to the case)"
+    )
 
 
 def run_command(arguments: argparse.Namespace) -> int:

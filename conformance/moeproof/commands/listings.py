@@ -5,11 +5,21 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Iterable
 
+from moeproof.commands.arguments import Commands, add_device
 from moeproof.implementation import adapter_names
 from moeproof.routing_pattern import routing_patterns
 from moeproof.usage_error import UsageError
 
 Row = tuple[str, str]
+
+
+def add_parser(commands: Commands) -> None:
+    """``list``."""
+    parser = commands.add_parser("list", help="what there is to choose from")
+    parser.set_defaults(carry_out=list_command)
+    parser.add_argument("what", nargs="?", choices=sorted(LISTINGS))
+    parser.add_argument("profile", metavar="PROFILE", nargs="?", help="only with cases")
+    add_device(parser)
 
 
 def list_command(arguments: argparse.Namespace) -> int:

@@ -5,9 +5,19 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from moeproof.commands.arguments import Commands
 from moeproof.report import read_report, render_html, render_junit, write_whole
 from moeproof.report_directory import ReportDirectory
 from moeproof.usage_error import UsageError
+
+
+def add_parser(commands: Commands) -> None:
+    """``report``."""
+    parser = commands.add_parser("report", help="render a report.jsonl again")
+    parser.set_defaults(carry_out=report_command)
+    parser.add_argument("source", metavar="DIR_OR_JSONL", type=Path)
+    parser.add_argument("--html", metavar="FILE", type=Path, help="write the page here")
+    parser.add_argument("--junit", metavar="FILE", type=Path, help="write JUnit's XML here")
 
 
 def report_command(arguments: argparse.Namespace) -> int:

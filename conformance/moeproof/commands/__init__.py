@@ -1,0 +1,11 @@
+"""The commands of the command line, one a module.
+
+Each module has ``add_parser(commands)``, which adds its parser and says what carries it out: a
+function from the parsed arguments to the exit code.
+"""
+
+from __future__ import annotations
+
+from moeproof.commands import listings, report, run
+
+COMMANDS = (run, listings, report)
