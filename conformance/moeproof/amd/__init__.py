@@ -1,0 +1,1 @@
+"""AMD machine code, executed instruction by instruction on the CPU."""
