@@ -53,7 +53,7 @@ class Finding:
         message: one sentence for people; empty for PASS.
         figures: numbers worth comparing between runs, such as ``max_error_ratio``.
         worst: the worst element, where the check judges elements.
-        evidence: data for the report's plots of a failure.
+        evidence: data for the plots of a failure and for comparing runs.
     """
 
     outcome: Outcome

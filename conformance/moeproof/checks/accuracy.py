@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moeproof.checks.check import Check, is_expert_case, missing_for_experts
+from moeproof.checks.error_evidence import with_error_sketch
 from moeproof.inputs import ExpertInputs
 from moeproof.oracle import R_LIMIT, R_MINIMUM_OUTPUTS, Interval, r_statistic
 from moeproof.trial import Trial
@@ -133,5 +134,5 @@ ACCURACY = Check(
     question="is every element inside the interval that a right implementation can land in?",
     applies=is_expert_case,
     missing=missing_for_experts,
-    judge=judge_accuracy,
+    judge=with_error_sketch(judge_accuracy),
 )
