@@ -50,6 +50,13 @@ class Layout(str, Enum):
     FAR_APART = "far_apart"
 
 
+class UnwrittenMemory(str, Enum):
+    """What memory holds before it is first written; ``poison`` says it in full."""
+
+    NAN = "nan"
+    ONES = "ones"
+
+
 @dataclass(frozen=True, order=True)
 class Case:
     """One test of ``fused_experts``.
@@ -60,6 +67,7 @@ class Case:
         values: the value family.
         layout: the memory layout of the tensors that the implementation is given.
         seed: picks the random numbers.
+        unwritten: what the implementation finds in memory that it allocates, in the memory check.
     """
 
     problem: Problem
@@ -67,6 +75,7 @@ class Case:
     values: ValueFamily = ValueFamily.RANDOM
     layout: Layout = Layout.CONTIGUOUS
     seed: int = 0
+    unwritten: UnwrittenMemory = UnwrittenMemory.NAN
 
     def __post_init__(self) -> None:
         pattern, argument = find_pattern(self.pattern)
@@ -78,9 +87,14 @@ class Case:
 
     @property
     def case_id(self) -> str:
-        """``T33-H64-I96-E8-K2-bf16/zipf/random/contiguous/7``: rebuilds the case anywhere."""
+        """``T33-H64-I96-E8-K2-bf16/zipf/random/contiguous/7``: rebuilds the case anywhere.
+
+        A sixth part, such as ``/ones``, names what unwritten memory holds if that is not NaN.
+        """
         parts = (self.problem.name, self.pattern, self.values.value, self.layout.value)
-        return "/".join((*parts, str(self.seed)))
+        plain = "/".join((*parts, str(self.seed)))
+        unwritten = self.unwritten
+        return plain if unwritten is UnwrittenMemory.NAN else f"{plain}/{unwritten.value}"
 
     @classmethod
     def parse(cls, case_id: str) -> Case:
@@ -90,18 +104,21 @@ class Case:
             ValueError: the text is not a case id; the message says which part is wrong.
         """
         parts = case_id.split("/")
-        if len(parts) != 5 or not parts[4].isdecimal():
+        if len(parts) not in (5, 6) or not parts[4].isdecimal():
             raise ValueError(
                 f"case id {case_id!r} must look like PROBLEM/PATTERN/VALUES/LAYOUT/SEED, for "
-                "example T33-H64-I96-E8-K2-bf16/zipf/random/contiguous/7"
+                "example T33-H64-I96-E8-K2-bf16/zipf/random/contiguous/7, with /ones behind it "
+                "or nothing"
             )
-        problem, pattern, values, layout, seed = parts
+        problem, pattern, values, layout, seed = parts[:5]
+        unwritten = parts[5] if len(parts) == 6 else UnwrittenMemory.NAN.value
         return cls(
             Problem.parse(problem),
             pattern,
             _member(ValueFamily, "value family", values),
             _member(Layout, "layout", layout),
             int(seed),
+            _member(UnwrittenMemory, "unwritten memory", unwritten),
         )
 
 

@@ -281,27 +281,53 @@ def _sizes(argument: str) -> np.ndarray:
     return np.array([int(size) for size in argument.split("+")], dtype=np.int64)
 
 
-def _group_sizes_misfit(problem: Problem, argument: str) -> str | None:
+def _sizes_misfit(problem: Problem, argument: str, *, masked: bool) -> str | None:
     try:
         sizes = _sizes(argument)
     except ValueError:
-        return f"needs sizes such as group_sizes:5+0+3, got {argument!r}"
+        return f"needs sizes such as 5+0+3, got {argument!r}"
     if len(sizes) != problem.num_experts or (sizes < 0).any() or sizes.max() > problem.num_tokens:
         return f"needs {problem.num_experts} sizes in [0, T={problem.num_tokens}]"
-    if sizes.sum() != problem.num_tokens * problem.top_k:
-        return f"sizes must sum to T*K = {problem.num_tokens * problem.top_k}, got {sizes.sum()}"
+    slots = problem.num_tokens * problem.top_k
+    if masked and sizes.sum() >= slots:
+        return f"sizes must sum to less than T*K = {slots}, got {sizes.sum()}"
+    if not masked and sizes.sum() != slots:
+        return f"sizes must sum to T*K = {slots}, got {sizes.sum()}"
     return None
 
 
-def _route_group_sizes(problem: Problem, random: RandomSource, argument: str) -> Routing:
-    ids = by_group_sizes(problem, random, _sizes(argument))
-    return Routing(ids, normalised_weights(problem, random))
+def _group_sizes(name: str, summary: str, *meets: str, masked: bool = False) -> None:
+    """Register a pattern whose argument is a size for each expert's group.
+
+    A token's slots are in random order.
+    """
+
+    def misfit(problem: Problem, argument: str) -> str | None:
+        return _sizes_misfit(problem, argument, masked=masked)
+
+    def route(problem: Problem, random: RandomSource, argument: str) -> Routing:
+        ids = by_group_sizes(problem, random, _sizes(argument))
+        order = random.permutations(problem.num_tokens, problem.top_k)
+        ids = np.take_along_axis(ids, order, axis=1)
+        return Routing(ids, normalised_weights(problem, random))
+
+    PATTERNS[name] = RoutingPattern(name, summary, meets, route, misfit, masked)
 
 
-PATTERNS["group_sizes"] = RoutingPattern(
+_group_sizes(
     "group_sizes",
     "expert e gets exactly the e-th of the given sizes: group_sizes:5+0+3",
-    ("schedule", "empty experts"),
-    _route_group_sizes,
-    _group_sizes_misfit,
+    "schedule",
+    "empty experts",
 )
+_group_sizes(
+    "masked_group_sizes",
+    "the same with sizes for fewer slots than there are; the others are -1",
+    "schedule",
+    "empty experts",
+    "-1 ids",
+    masked=True,
+)
+
+NEEDS_SIZES = frozenset({"group_sizes", "masked_group_sizes"})
+"""The patterns that need an argument."""

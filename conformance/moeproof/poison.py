@@ -1,4 +1,4 @@
-"""Poisoned allocations: every uninitialised tensor holds NaN, with guard zones around it."""
+"""Poisoned allocations: every uninitialised tensor holds NaN or ones, between guard zones."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from moeproof.case import UnwrittenMemory
 from moeproof.layout import GUARD_ELEMENTS
 
 _UNINITIALISED = {
@@ -20,15 +21,20 @@ _GUARD_BYTE = 0xA5
 
 
 class PoisonedAllocations(TorchDispatchMode):
-    """While active, tensors from ``torch.empty`` and its kin are full of NaN (integers: of 0xA5
-    bytes) and lie between guard zones; :meth:`overrun` tells whether a guard was written.
+    """While active, tensors from ``torch.empty`` and its kin hold what ``unwritten`` says and lie
+    between guard zones; :meth:`overrun` tells whether a guard was written.
+
+    ``nan``: NaN, and integers of 0xA5 bytes, which no index, count or id may be. ``ones``: 1, which
+    looks like a value, an index, a count or an id, and is found by those who step over NaN and
+    over ids out of range.
 
     Only allocations that go through torch's dispatcher are seen, which is where kernels in Triton
     and most extensions get their memory.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, unwritten: UnwrittenMemory = UnwrittenMemory.NAN) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
+        self._unwritten = unwritten
         self._guards: list[tuple[tuple[int, ...], torch.Tensor, torch.Tensor]] = []
 
     def __torch_dispatch__(
@@ -60,7 +66,9 @@ class PoisonedAllocations(TorchDispatchMode):
         )
         inside = buffer[zone : zone + size].view(plain.dtype)
         tensor = inside.as_strided(plain.shape, plain.stride())
-        if plain.dtype.is_floating_point:
+        if self._unwritten is UnwrittenMemory.ONES:
+            tensor.fill_(1)
+        elif plain.dtype.is_floating_point:
             tensor.fill_(float("nan"))
         elif plain.dtype is torch.bool:
             tensor.fill_(True)

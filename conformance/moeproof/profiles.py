@@ -13,12 +13,11 @@ from moeproof.exact_values import smallest_hidden_size
 from moeproof.judge import checks_for
 from moeproof.model_shapes import model_shapes
 from moeproof.number_format import STORAGE_FORMATS
-from moeproof.patterns import PATTERNS
+from moeproof.patterns import NEEDS_SIZES, PATTERNS
 from moeproof.planned_case import PlannedCase
 from moeproof.problem import Problem
 
 DTYPES = tuple(STORAGE_FORMATS)
-_NEEDS_ARGUMENT = frozenset({"group_sizes"})
 
 
 @dataclass(frozen=True)
@@ -99,7 +98,7 @@ def _routing_cases(
             for column, name in enumerate(PATTERNS):
                 seed += 1
                 typed = _typed(problem, turn + row + column, DTYPES)
-                if name not in _NEEDS_ARGUMENT and PATTERNS[name].misfit(typed, "") is None:
+                if name not in NEEDS_SIZES and PATTERNS[name].misfit(typed, "") is None:
                     yield Case(typed, name, seed=seed)
 
 

@@ -14,14 +14,15 @@ from moeproof.verdict import Finding, Outcome
 
 
 def judge_memory(trial: Trial | RouterTrial) -> Finding:
-    """Call with NaN in every unwritten allocation and guard zones around every tensor.
+    """Call with NaN, or what the case says, in every unwritten allocation and guard zones around
+    every tensor.
 
     The router's cases have no layout of their own: rows of logits lie apart here, with NaN
     between them, if that layout is claimed.
     """
     if isinstance(trial, Trial):
         placed = trial.place(trial.inputs)
-        with PoisonedAllocations() as allocations:
+        with PoisonedAllocations(trial.case.unwritten) as allocations:
             output = trial.call_placed(placed)
         violation = _violation(placed, allocations)
         finding = judge_output(output, inputs=trial.inputs, interval=trial.interval)

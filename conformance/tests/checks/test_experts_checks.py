@@ -272,6 +272,22 @@ def test_memory_catches(fault: Experts, complaint: str) -> None:
     assert complaint in result.message
 
 
+def steps_over_poison(x: torch.Tensor, *rest: torch.Tensor) -> torch.Tensor:
+    """A schedule with an entry too many: the token that it happens to name counts twice."""
+    schedule = torch.empty(len(x) + 1, dtype=torch.int32)
+    schedule[: len(x)] = torch.arange(len(x))
+    rows = schedule[(schedule >= 0) & (schedule < len(x))].long()
+    return torch.zeros_like(x).index_add(0, rows, right(x, *rest)[rows])
+
+
+def test_memory_that_looks_like_values_is_caught_too() -> None:
+    assert verdict(RANDOM, "memory", steps_over_poison).outcome is Outcome.PASS
+    assert verdict(f"{RANDOM}/ones", "memory").outcome is Outcome.PASS
+    caught = verdict(f"{RANDOM}/ones", "memory", steps_over_poison)
+    assert caught.outcome is Outcome.FAIL
+    assert "worst: token 1," in caught.message
+
+
 def depends_on_position(*arguments: torch.Tensor) -> torch.Tensor:
     output = right(*arguments)
     output[0] *= 1 + 2.0**-6

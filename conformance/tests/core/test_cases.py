@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moeproof.case import Case, Layout, ValueFamily
+from moeproof.case import Case, Layout, UnwrittenMemory, ValueFamily
 from moeproof.case_id import parse_case_id
 from moeproof.inputs import make_inputs
 from moeproof.problem import Problem
@@ -31,6 +31,7 @@ CASES = st.builds(
     st.sampled_from(ValueFamily),
     st.sampled_from(Layout),
     st.integers(0, 2**40),
+    st.sampled_from(UnwrittenMemory),
 )
 ROUTER_CASES = st.builds(
     RouterCase,
@@ -78,6 +79,7 @@ def test_the_same_id_gives_the_same_bits() -> None:
         ("T3-H4-I4-E8-K2-bf16/zipf/normal/contiguous/7", "random"),
         ("T3-H4-I4-E8-K2-bf16/zipf/random/diagonal/7", "contiguous"),
         ("T3-H4-I4-E8-K2-bf16/zipf/random/contiguous/-7", "SEED"),
+        ("T3-H4-I4-E8-K2-bf16/zipf/random/contiguous/7/twos", "nan, ones"),
         ("T3-H4-I4-E8-K9-bf16/zipf/random/contiguous/7", "top_k <= num_experts"),
         ("T3-H4-I4-E2-K1-bf16/group_sizes:2+2/random/contiguous/7", "sum to T[*]K = 3"),
         ("route-T3-E8-K2-tanh-fp32/ties/0", "route-T5-E256"),

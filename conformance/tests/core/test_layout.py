@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from moeproof.case import Layout
+from moeproof.case import Layout, UnwrittenMemory
 from moeproof.layout import GUARD_ELEMENTS, place, to_array, to_tensor
 from moeproof.poison import PoisonedAllocations
 
@@ -89,6 +89,12 @@ def test_unwritten_memory_is_poisoned() -> None:
     assert strided[0, 0] < -(2**30)
     assert (written == 0).all()
     assert allocations.overrun() is None
+
+
+def test_unwritten_memory_may_look_like_values() -> None:
+    with PoisonedAllocations(UnwrittenMemory.ONES):
+        tensors = [torch.empty(3, dtype=dtype) for dtype in (torch.bfloat16, torch.int32)]
+    assert all((tensor == 1).all() for tensor in tensors)
 
 
 @pytest.mark.parametrize("position", [-1, 15])

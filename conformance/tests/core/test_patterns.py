@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from moeproof.patterns import PATTERNS
+from moeproof.patterns import NEEDS_SIZES, PATTERNS
 from moeproof.problem import Problem
 from moeproof.random_source import RandomSource
 from moeproof.routing_pattern import Routing, by_group_sizes, find_pattern
@@ -15,7 +15,7 @@ PROBLEMS = [
     for tokens in (0, 1, 2, 33)
     for experts, top_k in ((1, 1), (4, 4), (7, 3), (64, 6), (300, 2))
 ]
-NAMES = [name for name in PATTERNS if name != "group_sizes"]
+NAMES = [name for name in PATTERNS if name not in NEEDS_SIZES]
 
 
 def route(name: str, problem: Problem) -> Routing:
@@ -89,6 +89,17 @@ def test_group_sizes_are_as_asked() -> None:
     ids = pattern.route(problem, RandomSource("x"), argument).topk_ids
     assert np.bincount(ids.ravel(), minlength=4).tolist() == [5, 0, 3, 2]
     assert all(len(set(row)) == 2 for row in ids)
+
+
+def test_masked_group_sizes_leave_slots_masked() -> None:
+    pattern, argument = find_pattern("masked_group_sizes:5+0+3+0")
+    problem = Problem(5, 8, 8, 4, 2, "bf16")
+    assert pattern.masked
+    ids = pattern.route(problem, RandomSource("x"), argument).topk_ids
+    assert np.bincount(ids.ravel() + 1, minlength=5).tolist() == [2, 5, 0, 3, 0]
+    # The slots are in no particular order.
+    assert {tuple(row) for row in ids} == {(0, 2), (2, 0), (0, -1), (-1, 0)}
+    assert "less than T*K = 10" in str(pattern.misfit(problem, "5+0+3+2"))
 
 
 def test_group_sizes_beyond_the_slots_are_refused() -> None:

@@ -13,7 +13,7 @@ from moeproof.checks.metamorphic import relation_of
 from moeproof.checks.relations import RELATIONS
 from moeproof.curated_routing import curated_routings
 from moeproof.model_shapes import model_shapes
-from moeproof.patterns import PATTERNS
+from moeproof.patterns import NEEDS_SIZES, PATTERNS
 from moeproof.router_case import LogitFamily, RouterCase
 
 QUICK = profiles.plan("quick", "cpu")
@@ -29,7 +29,7 @@ def test_every_pattern_meets_every_dtype() -> None:
     dtypes = defaultdict(set)
     for case in CASES:
         dtypes[case.pattern].add(case.problem.dtype)
-    for name in set(PATTERNS) - {"group_sizes"}:
+    for name in set(PATTERNS) - NEEDS_SIZES:
         assert dtypes[name] == set(profiles.DTYPES), name
 
 

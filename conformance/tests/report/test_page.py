@@ -48,6 +48,10 @@ class TestTraits:
         assert traits.named["pattern"] == "group_sizes:5+0+3"
         assert (traits.named["T"], traits.named["K"]) == ("33", "2")
 
+    def test_of_what_unwritten_memory_holds(self):
+        assert read_traits(expert_case()).named["unwritten"] == "nan"
+        assert read_traits(f"{expert_case()}/ones").named["unwritten"] == "ones"
+
     def test_of_a_router_case(self):
         case_id = "route-T5-E256-K8-sigmoid-renormalized-bias-G8x4-scale2.5-fp32/ties/0"
         traits = read_traits(case_id)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 
+from moeproof.case import UnwrittenMemory
 from moeproof.problem import Problem
 from moeproof.report.report import Report
 from moeproof.router_case import RouterProblem
@@ -58,7 +59,7 @@ def read_traits(case_id: str) -> Traits:
     try:
         if case_id.startswith("route-") and len(parts) == 3:
             return _router_traits(RouterProblem.parse(parts[0]), logits=parts[1])
-        if len(parts) == 5:
+        if len(parts) in (5, 6):
             return _expert_traits(Problem.parse(parts[0]), parts)
     except ValueError:
         pass
@@ -77,6 +78,7 @@ def _expert_traits(problem: Problem, parts: Sequence[str]) -> Traits:
         "pattern": _short_pattern(parts[1]),
         "values": parts[2],
         "layout": parts[3],
+        "unwritten": parts[5] if len(parts) == 6 else UnwrittenMemory.NAN.value,
         "dtype": problem.dtype,
         "T": str(T),
         "H": str(H),
