@@ -5,18 +5,22 @@ Pure numpy. The numbers of an implementation under test never enter here.
 
 from __future__ import annotations
 
-from moeproof.oracle.experts import expert_interval
+from moeproof.oracle.experts import ExpertIntervals, expert_interval
 from moeproof.oracle.forward import expert_forward
+from moeproof.oracle.inference import Nearest, ProfileInference
 from moeproof.oracle.interval import Interval
-from moeproof.oracle.profile import UNDECLARED, RoundingProfile, candidate_profiles
 from moeproof.oracle.router import RoutingViolation, judge_routing
 from moeproof.oracle.statistic import R_LIMIT, R_MINIMUM_OUTPUTS, r_statistic
+from moeproof.rounding_profile import UNDECLARED, RoundingProfile, candidate_profiles
 
 __all__ = [
     "R_LIMIT",
     "R_MINIMUM_OUTPUTS",
     "UNDECLARED",
+    "ExpertIntervals",
     "Interval",
+    "Nearest",
+    "ProfileInference",
     "RoundingProfile",
     "RoutingViolation",
     "candidate_profiles",

@@ -9,10 +9,9 @@ from numpy.typing import NDArray
 
 from moeproof.number_format import FP32
 from moeproof.oracle.error_bound import FLOAT32_ROUNDOFF, FLOAT32_UNDERFLOW
-from moeproof.oracle.estimate import Estimate, after_multiplication
+from moeproof.oracle.estimate import Estimate, after_multiplication, exactly
 from moeproof.oracle.forward import ActiveSlots
 from moeproof.oracle.interval import Interval
-from moeproof.oracle.rounding import round_to_nearest
 from moeproof.oracle.rules import Rules
 
 Float64Array = NDArray[np.float64]
@@ -66,9 +65,9 @@ def combine(slots: ActiveSlots, outputs: ExpertOutputs, rules: Rules) -> Interva
 
     n slots in use add n 2^-24 (sum |w y| + B) for additions in any order.
     """
-    weight = slots.weight
-    if rules.profile.weights_in_storage_dtype:
-        weight = round_to_nearest(weight, rules.fmt)
+    weight = rules.routing_weight(slots.weight)
+    if rules.profile.weights_applied == "intermediate":
+        weight = np.ones_like(weight)
     if rules.profile.expert_output == "yes":
         total = _sum_of_rounded(slots, weight, outputs, rules)
     else:
@@ -97,7 +96,7 @@ def _sum_of_products(
     slots: ActiveSlots, weight: Float64Array, outputs: ExpertOutputs, rules: Rules
 ) -> _Sum:
     """Terms that are not rounded, or may be: u (sum |w y| + B) and the subnormal spacing more."""
-    weighted = after_multiplication(_exactly(weight), outputs.product)
+    weighted = after_multiplication(exactly(weight), outputs.product)
     magnitude = np.abs(weight)
     carried = rules.likely(
         slots.combine(magnitude * outputs.carried),
@@ -109,7 +108,7 @@ def _sum_of_products(
         return total
     output = replace(outputs.product, error=outputs.product.error + outputs.carried)
     overflow = output.may_overflow(rules.fmt)
-    overflow |= after_multiplication(_exactly(weight), output).may_overflow(rules.fmt)
+    overflow |= after_multiplication(exactly(weight), output).may_overflow(rules.fmt)
     # If rounded before the weight is applied, the rounding is multiplied by it as well.
     scale = slots.combine(np.maximum(magnitude, np.ones_like(magnitude)))
     subnormal = scale * (rules.fmt.smallest_subnormal / 2)
@@ -128,31 +127,31 @@ def _sum_of_rounded(
 ) -> _Sum:
     """Terms that are rounded to the storage format before or after the weight is applied."""
     carried = rules.likely(outputs.carried, outputs.carried_squares)
-    output = replace(outputs.product, error=outputs.product.error + carried)
-    if rules.profile.weights_applied == "before":
-        term, overflow = rules.rounded(after_multiplication(_exactly(weight), output), "yes")
-    else:
-        rounded, overflow = rules.rounded(output, "yes")
-        term = after_multiplication(_exactly(weight), rounded)
-    return _sum(slots, term, outputs.overflow | overflow)
+    term = replace(outputs.product, error=outputs.product.error + carried)
+    overflow = outputs.overflow
+    if rules.profile.weights_applied in ("after", "between"):
+        term, may_overflow = rules.rounded(term, "yes")
+        overflow = overflow | may_overflow
+    term = after_multiplication(exactly(weight), term)
+    if rules.profile.weights_applied != "after":
+        term, may_overflow = rules.rounded(term, "yes")
+        overflow = overflow | may_overflow
+    return _sum(slots, term, overflow)
 
 
 def _rounded_after_every_addition(total: _Sum, additions: Float64Array, rules: Rules) -> _Sum:
-    """A running sum in the storage format: each of n terms and sums loses one rounding.
+    """A sum in the storage format, rounded after every addition, in any order or as a tree.
 
-    n u / (1 - n u) (sum |w y| + B) + n eta; this includes the rounding of the terms themselves.
+    m u / (1 - m u) (sum |w y| + B) + n eta with m = n - 1 for n terms, because the last rounding
+    is the output's own; it does not matter whether the terms are rounded first.
     """
-    lost = additions * rules.fmt.unit_roundoff
-    subnormal = additions * (rules.fmt.smallest_subnormal / 2)
+    roundings = np.maximum(additions - 1, 0)
+    lost = roundings * rules.fmt.unit_roundoff
+    subnormal = np.where(roundings > 0, additions, 0) * (rules.fmt.smallest_subnormal / 2)
     bound = total.bound + lost / (1 - lost) * total.reach + subnormal
-    flat = additions * (rules.fmt.unit_roundoff * total.magnitude) ** 2
+    flat = roundings * (rules.fmt.unit_roundoff * total.magnitude) ** 2
     total = replace(total, bound=bound, variance=total.variance + flat / 3)
     return replace(total, overflow=total.overflow | ~(total.reach < rules.fmt.largest))
-
-
-def _exactly(weight: Float64Array) -> Estimate:
-    """Routing weights (S, 1), which are given."""
-    return Estimate(weight, np.zeros_like(weight), weight, np.zeros_like(weight))
 
 
 def _sum(slots: ActiveSlots, terms: Estimate, overflow: BoolArray) -> _Sum:

@@ -16,8 +16,8 @@ from moeproof.oracle.error_bound import (
     silu_slope,
 )
 from moeproof.oracle.forward import silu
-from moeproof.oracle.profile import Rounding
 from moeproof.oracle.rounding import round_to_nearest, spacing
+from moeproof.rounding_profile import Rounding
 
 Float64Array = NDArray[np.float64]
 
@@ -62,6 +62,11 @@ class Estimate:
             self.emulated[:, selected],
             self.variance[:, selected],
         )
+
+
+def exactly(values: Float64Array) -> Estimate:
+    """Values without an error."""
+    return Estimate(values, np.zeros_like(values), values, np.zeros_like(values))
 
 
 def after_silu(gate: Estimate) -> Estimate:

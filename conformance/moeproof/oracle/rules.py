@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from moeproof.number_format import FP32, NumberFormat
 from moeproof.oracle.error_bound import ACCUMULATORS, Accumulator, tail_factor
 from moeproof.oracle.estimate import Estimate, after_rounding
-from moeproof.oracle.profile import Rounding, RoundingProfile
+from moeproof.oracle.rounding import round_to_nearest
+from moeproof.rounding_profile import Rounding, RoundingProfile
 
 Float64Array = NDArray[np.float64]
 
@@ -46,6 +47,7 @@ class Rules:
                 silu="no",
                 intermediate="no",
                 expert_output="no",
+                weights_applied="before",
                 combine_in_output_dtype=False,
                 weights_in_storage_dtype=False,
             )
@@ -65,6 +67,12 @@ class Rules:
         if self.tail is None:
             return worst
         return np.minimum(worst, self.tail * np.sqrt(squares))
+
+    def routing_weight(self, weight: Float64Array) -> Float64Array:
+        """The routing weights (S, 1) as they are used."""
+        if self.profile.weights_in_storage_dtype:
+            return round_to_nearest(weight, self.fmt)
+        return weight
 
     def subnormal_part(self, values: Float64Array) -> Float64Array:
         """Magnitudes of the storage format's subnormal values, zero for all others."""

@@ -24,6 +24,7 @@ class SimulatedExperts:
         product: the matrix product.
         gate_up, silu, intermediate, expert_output: the points that are rounded.
         weights_after: the routing weight is applied after the expert's output is rounded.
+        weights_between: it is applied between two roundings of the expert's output.
         fast_exponential: an exponential, and a reciprocal, as inaccurate as the bound allows.
         sigmoid_last: (gate * up) * sigmoid(gate) instead of (gate * sigmoid(gate)) * up.
         weight_on_intermediate: the routing weight multiplies the intermediate value.
@@ -47,7 +48,24 @@ class SimulatedExperts:
     weights_in_storage: bool = False
     flushes: bool = False
     last_slot_first: bool = False
+    weights_between: bool = False
     fault: str = ""
+
+    @classmethod
+    def declared(cls, profile: RoundingProfile, product: Product) -> SimulatedExperts:
+        """An implementation that rounds as a profile without "maybe" says."""
+        return cls(
+            product,
+            profile.gate_up == "yes",
+            profile.silu == "yes",
+            profile.intermediate == "yes",
+            profile.expert_output == "yes",
+            weights_after=profile.weights_applied == "after",
+            weight_on_intermediate=profile.weights_applied == "intermediate",
+            combine_in_storage=profile.combine_in_output_dtype,
+            weights_in_storage=profile.weights_in_storage_dtype,
+            weights_between=profile.weights_applied == "between",
+        )
 
     def profile(self, **others: bool) -> RoundingProfile:
         """What this implementation would declare."""
@@ -97,8 +115,7 @@ class SimulatedExperts:
             hidden = store(hidden)
         hidden = self._operand(hidden, dtype)
         out = self._product(hidden, self._operand(inputs.down_proj[expert], dtype), store)
-        if not self.weight_on_intermediate:
-            out = self._weighted(out, weight, store)
+        out = self._weighted(out, weight, store)
         by_slot = np.zeros((*ids.shape, out.shape[1]))
         by_slot[token, slot] = out
         total = self._combined(by_slot, store).astype(np.float32).astype(dtype)
@@ -147,7 +164,9 @@ class SimulatedExperts:
     def _weighted(self, out: Array, weight: Array, store: Store) -> Array:
         if self.fault == "weight ignored":
             return out
-        if self.expert_output and self.weights_after:
+        if self.weight_on_intermediate:
+            return store(out) if self.expert_output else out
+        if self.expert_output and (self.weights_after or self.weights_between):
             out = store(out)
         out = to_float32(out * weight)
         if self.fault == "weight twice":

@@ -5,10 +5,11 @@ from __future__ import annotations
 import itertools
 import json
 from dataclasses import asdict, dataclass, fields
+from functools import cache
 from typing import Literal, get_args, get_type_hints
 
 Rounding = Literal["no", "maybe", "yes"]
-WeightsApplied = Literal["before", "after"]
+WeightsApplied = Literal["before", "after", "between", "intermediate"]
 AccumulatorClass = Literal["default", "mma", "fma"]
 
 
@@ -25,7 +26,9 @@ class RoundingProfile:
         silu: SiLU of the gate.
         intermediate: SiLU(gate) * up, the left operand of the down projection.
         expert_output: one expert's output of one token, with or without its routing weight.
-        weights_applied: where ``expert_output`` is "yes": "before" it is rounded, or "after".
+        weights_applied: where ``expert_output`` is "yes": "before" it is rounded, "after", or
+            "between" two roundings. "intermediate": to SiLU(gate) * up instead, before that is
+            rounded.
         combine_in_output_dtype: the sum over the top-k slots is kept in the storage format and
             rounded after every addition.
         weights_in_storage_dtype: the routing weights are rounded to the storage format first.
@@ -48,8 +51,7 @@ class RoundingProfile:
     flushes_subnormals: bool = False
 
     def __post_init__(self) -> None:
-        for name, hint in get_type_hints(RoundingProfile).items():
-            allowed = (False, True) if hint is bool else get_args(hint)
+        for name, allowed in _allowed_values().items():
             value = getattr(self, name)
             if value not in allowed or type(value) is not type(allowed[0]):
                 raise ValueError(f"profile's {name} must be one of {allowed}, got {value!r}")
@@ -86,24 +88,52 @@ class RoundingProfile:
         return json.dumps(asdict(self))
 
 
+@cache
+def _allowed_values() -> dict[str, tuple[str | bool, ...]]:
+    """The values that each field may have."""
+    hints = get_type_hints(RoundingProfile)
+    return {name: (False, True) if hint is bool else get_args(hint) for name, hint in hints.items()}
+
+
 UNDECLARED = RoundingProfile()
 """Nothing is known: one rounding is allowed for at every point."""
 
 
 def candidate_profiles() -> tuple[RoundingProfile, ...]:
-    """The 24 profiles with every rounding point declared, to find the one that fits an output."""
-    outputs: tuple[tuple[Rounding, WeightsApplied], ...] = (
-        ("no", "before"),
-        ("yes", "before"),
-        ("yes", "after"),
-    )
+    """The profiles with every rounding point declared, to find those that fit an output.
+
+    Neighbours have their first steps in common. A running sum in the storage format rounds each
+    term, so it is not combined with roundings of the terms themselves.
+    """
     points: tuple[Rounding, ...] = ("no", "yes")
+    candidates = itertools.product(points, points, points, _OUTPUTS, (False, True))
     return tuple(
-        RoundingProfile(gate_up, silu, intermediate, expert_output, weights_applied)
-        for gate_up, silu, intermediate, (expert_output, weights_applied) in itertools.product(
-            points, points, points, outputs
+        RoundingProfile(
+            gate_up,
+            silu,
+            intermediate,
+            expert_output,
+            weights_applied,
+            combine_in_output_dtype=in_output_dtype,
+            weights_in_storage_dtype=weights_in_storage,
         )
+        for gate_up, silu, intermediate, output, weights_in_storage in candidates
+        for expert_output, weights_applied, in_output_dtype in [output]
     )
+
+
+# expert_output, weights_applied, combine_in_output_dtype
+_OUTPUTS: tuple[tuple[Rounding, WeightsApplied, bool], ...] = (
+    ("no", "before", False),
+    ("no", "before", True),
+    ("yes", "before", False),
+    ("yes", "after", False),
+    ("yes", "after", True),
+    ("yes", "between", False),
+    ("no", "intermediate", False),
+    ("no", "intermediate", True),
+    ("yes", "intermediate", False),
+)
 
 
 def _to_text(value: str | bool) -> str:
