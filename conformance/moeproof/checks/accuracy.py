@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from moeproof.blindness import blind_spot
 from moeproof.checks.check import Check, is_expert_case, missing_for_experts
 from moeproof.checks.error_evidence import with_error_sketch
 from moeproof.inputs import ExpertInputs
@@ -19,7 +20,7 @@ _MAP_ROWS, _MAP_COLUMNS = 32, 48
 
 
 class VacuousCaseError(Exception):
-    """An output of zeros would have passed: the case says nothing about the implementation."""
+    """A grossly wrong output would have passed: the case says nothing about the implementation."""
 
 
 def judge_accuracy(trial: Trial) -> Finding:
@@ -27,7 +28,17 @@ def judge_accuracy(trial: Trial) -> Finding:
 
     Figures: those of :func:`judge_output`, and on values with random signs ``r_statistic``
     (:func:`moeproof.oracle.r_statistic`).
+
+    Raises:
+        VacuousCaseError: a grossly wrong output would pass as well.
     """
+    finding = _judge(trial)
+    if finding.outcome is Outcome.PASS and not trial.case.values.is_exact:
+        require_sight(trial.inputs, trial.interval)  # exact values are the exact check's business
+    return finding
+
+
+def _judge(trial: Trial) -> Finding:
     finding = judge_output(trial.output, inputs=trial.inputs, interval=trial.interval)
     if finding.outcome is Outcome.FAIL or not trial.case.values.has_independent_signs:
         return finding
@@ -76,6 +87,13 @@ def judge_output(output: NDArray[Any], *, inputs: ExpertInputs, interval: Interv
         f"{int(figures['wrong_tokens'])} of {len(accepted)} tokens are outside; worst: {worst}"
     )
     return Finding(Outcome.FAIL, message, figures, worst, _evidence(ratio, inputs))
+
+
+def require_sight(inputs: ExpertInputs, interval: Interval) -> None:
+    """Raise VacuousCaseError if the interval would let a gross error pass."""
+    unseen = blind_spot(inputs, interval)
+    if unseen is not None:
+        raise VacuousCaseError(f"{unseen} would pass")
 
 
 def worst_element(

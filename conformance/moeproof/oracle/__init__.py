@@ -6,7 +6,7 @@ Pure numpy. The numbers of an implementation under test never enter here.
 from __future__ import annotations
 
 from moeproof.oracle.experts import ExpertIntervals, expert_interval
-from moeproof.oracle.forward import expert_forward
+from moeproof.oracle.forward import Contributions, expert_contributions, expert_forward
 from moeproof.oracle.inference import Nearest, ProfileInference
 from moeproof.oracle.interval import Interval
 from moeproof.oracle.router import RoutingViolation, judge_routing
@@ -18,12 +18,14 @@ __all__ = [
     "R_MINIMUM_OUTPUTS",
     "UNDECLARED",
     "ExpertIntervals",
+    "Contributions",
     "Interval",
     "Nearest",
     "ProfileInference",
     "RoundingProfile",
     "RoutingViolation",
     "candidate_profiles",
+    "expert_contributions",
     "expert_forward",
     "expert_interval",
     "judge_routing",

@@ -66,16 +66,16 @@ class ActiveSlots:
 
         Slots that repeat an expert repeat its errors, which then add up linearly.
         """
-        _, pair = self._pairs()
+        _, pair = self.pairs()
         totals = np.bincount(pair, weights=np.abs(weight[:, 0]))
         return np.asarray(totals[pair], dtype=np.float64)[:, None]
 
     def experts_per_token(self) -> NDArray[np.int64]:
         """(T,): the number of different experts that each token's slots name."""
-        pairs, _ = self._pairs()
+        pairs, _ = self.pairs()
         return np.asarray(np.bincount(pairs[:, 0], minlength=self.shape[0]), dtype=np.int64)
 
-    def _pairs(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    def pairs(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """The different pairs (token, expert), and for each slot (S,) its pair's index."""
         keys = np.stack([self.token, self.expert], axis=1)
         pairs, pair = np.unique(keys, axis=0, return_inverse=True)
@@ -124,14 +124,53 @@ def sigmoid(values: Float64Array) -> Float64Array:
     return np.where(values >= 0, 1.0, small) / (1.0 + small)
 
 
+@dataclass(frozen=True)
+class Contributions:
+    """What every expert adds to every token that names it, P pairs of a token and an expert.
+
+    Attributes:
+        token, expert: (P,) the pairs.
+        value: (P, H) the weighted outputs of the token's slots with that expert, summed.
+        norm: (P, H) square root of the sum of the squared products that make up ``value``; what
+            its magnitude would be at random signs.
+        weighs: (P,) one of these slots has a routing weight other than zero.
+    """
+
+    token: NDArray[np.int64]
+    expert: NDArray[np.int64]
+    value: Float64Array
+    norm: Float64Array
+    weighs: NDArray[np.bool_]
+
+
+def expert_contributions(inputs: ExpertInputs) -> Contributions:
+    """The terms of :func:`expert_forward`'s sums, by token and expert."""
+    slots = ActiveSlots.from_inputs(inputs)
+    intermediate = _intermediate(inputs, slots)
+    operands = {"value": (intermediate, identity), "squares": (intermediate**2, np.square)}
+    products = grouped_products(slots, inputs.down_proj, operands)
+    pairs, pair = slots.pairs()
+    value, squares = np.zeros((2, len(pairs), inputs.down_proj.shape[1]))
+    np.add.at(value, pair, slots.weight * products["value"])
+    np.add.at(squares, pair, slots.weight**2 * products["squares"])
+    weighs = np.bincount(pair, weights=slots.weight[:, 0] != 0, minlength=len(pairs)) > 0
+    return Contributions(pairs[:, 0], pairs[:, 1], value, np.sqrt(squares), weighs)
+
+
 def expert_forward(inputs: ExpertInputs) -> Float64Array:
     """(T, H): sum over a token's slots of weight * (SiLU(x Wg^T) * (x Wu^T)) Wd^T, in float64.
 
     The gate rows are the first half of ``gate_up_proj``'s second axis.
     """
     slots = ActiveSlots.from_inputs(inputs)
+    operands = {"out": (_intermediate(inputs, slots), identity)}
+    products = grouped_products(slots, inputs.down_proj, operands)
+    return slots.combine(slots.weight * products["out"])
+
+
+def _intermediate(inputs: ExpertInputs, slots: ActiveSlots) -> Float64Array:
+    """(S, I): SiLU(gate) * up of every slot."""
     rows = inputs.hidden_states[slots.token].astype(np.float64)
     products = grouped_products(slots, inputs.gate_up_proj, {"gate_up": (rows, identity)})
     gate, up = np.split(products["gate_up"], 2, axis=1)
-    products = grouped_products(slots, inputs.down_proj, {"out": (silu(gate) * up, identity)})
-    return slots.combine(slots.weight * products["out"])
+    return silu(gate) * up
