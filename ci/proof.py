@@ -38,9 +38,10 @@ _BY_CLASS = {"memory": ("memory",), "stale state": ("determinism", "metamorphic"
 def write_faults() -> int:
     """The fault matrix; how many faults slip through, and in how many kinds right steps do not."""
     planned, cpu = plan("quick", "cpu"), Device("cpu")
-    controls = [CONTROL, replace(CONTROL, kind="router")]
+    controls = [CONTROL, replace(CONTROL, entry="route")]
     refused = [result for result in fault_matrix(controls, planned, cpu) if result.caught]
-    results = list(fault_matrix(FAULTS.values(), planned, cpu))
+    in_torch = [fault for fault in FAULTS.values() if fault.kind != "kernel"]
+    results = list(fault_matrix(in_torch, planned, cpu))
     missed = [result for result in results if not result.caught]
     for result in refused:
         print(f"right steps refused: {result.catches[0]}", file=sys.stderr)

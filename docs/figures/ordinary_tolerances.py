@@ -13,7 +13,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from html import escape
+from operator import attrgetter
 from pathlib import Path
 
 import numpy as np
@@ -204,7 +206,7 @@ def _refused(implementation: Implementation, samples: list[Sample]) -> set[str]:
 def _quick(faults: list[Fault], variants: list[Variant]) -> Tally:
     planned = plan("quick", CPU.name)
     wrong = fault_matrix(faults, planned, CPU, stop_at_first=True)
-    subjects = [replace(CONTROL, implementation=v.implementation) for v in variants]
+    subjects = [replace(CONTROL, load=partial(attrgetter("implementation"), v)) for v in variants]
     right = fault_matrix(subjects, planned, CPU, stop_at_first=True)
     return Tally(sum(r.caught for r in wrong), sum(r.caught for r in right))
 

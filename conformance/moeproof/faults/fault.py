@@ -9,13 +9,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from moeproof.checks.check import ALL_DEVICES
 from moeproof.implementation import Implementation
 from moeproof.variants import CLAIMS
 from moeproof.variants.expert_steps import RIGHT_EXPERTS, Call, Tensor
 from moeproof.variants.router_steps import RIGHT_ROUTER
 
 Function = Callable[..., Any]
-Kind = Literal["experts", "router"]
+Kind = Literal["experts", "kernel", "router"]
+Entry = Literal["fused_experts", "route"]
 
 
 @dataclass(frozen=True)
@@ -26,9 +28,11 @@ class Fault:
         name: in ``FAULTS`` and in reports.
         summary: what it does wrong, for people.
         stands_for: public issues with such a bug, as ``owner/repository#number``.
-        bug_class: its kind, such as "schedule" or "precision".
-        kind: what is wrong: the experts or the router.
-        implementation: what is judged.
+        bug_class: such as "schedule" or "precision".
+        kind: what it is made from: right experts or a right router in torch, or a kernel.
+        entry: the function that is wrong; cases of the other are not judged.
+        load: imports what is judged. A kernel must be imported in a worker process.
+        devices: where it does something else than the right implementation at all.
     """
 
     name: str
@@ -36,18 +40,37 @@ class Fault:
     stands_for: tuple[str, ...]
     bug_class: str
     kind: Kind
-    implementation: Implementation
+    entry: Entry
+    load: Callable[[], Implementation]
+    devices: frozenset[str] = ALL_DEVICES
+
+    @property
+    def implementation(self) -> Implementation:
+        """What is judged."""
+        return self.load()
+
+    @property
+    def reference(self) -> str:
+        """What ``--implementation`` calls it."""
+        return reference_of(self.name)
 
 
+def reference_of(name: str) -> str:
+    """What ``--implementation`` calls a fault's implementation."""
+    return f"moeproof.faults:{name}"
+
+
+_RIGHT_STEPS = Implementation(
+    reference_of("none"), RIGHT_EXPERTS.fused_experts, RIGHT_ROUTER.route, capabilities=CLAIMS
+)
 CONTROL = Fault(
     "none",
     "nothing: all steps are right",
     (),
     "none",
     "experts",
-    Implementation(
-        "moeproof.faults:none", RIGHT_EXPERTS.fused_experts, RIGHT_ROUTER.route, capabilities=CLAIMS
-    ),
+    "fused_experts",
+    lambda: _RIGHT_STEPS,
 )
 """What every check must pass, so that a catch is due to the fault alone."""
 
@@ -62,8 +85,8 @@ def expert_fault(
 
     def plant(wrong_step: Function) -> Function:
         wrong = replace(RIGHT_EXPERTS, **{step: wrong_step}).fused_experts
-        implementation = replace(CONTROL.implementation, fused_experts=wrong)
-        _register(wrong_step, summary, stands_for, bug_class, "experts", implementation)
+        implementation = replace(_RIGHT_STEPS, fused_experts=wrong)
+        _plant(wrong_step, summary, stands_for, bug_class, implementation)
         return wrong_step
 
     return plant
@@ -76,8 +99,8 @@ def router_fault(
 
     def plant(wrong_step: Function) -> Function:
         wrong = replace(RIGHT_ROUTER, **{step: wrong_step}).route
-        implementation = replace(CONTROL.implementation, route=wrong)
-        _register(wrong_step, summary, stands_for, bug_class, "router", implementation)
+        implementation = replace(_RIGHT_STEPS, route=wrong)
+        _plant(wrong_step, summary, stands_for, bug_class, implementation)
         return wrong_step
 
     return plant
@@ -92,23 +115,39 @@ def call_fault(
         def fused_experts(*arguments: Tensor) -> Tensor:
             return wrong(Call(*arguments))
 
-        implementation = replace(CONTROL.implementation, fused_experts=fused_experts)
-        _register(wrong, summary, stands_for, bug_class, "experts", implementation)
+        implementation = replace(_RIGHT_STEPS, fused_experts=fused_experts)
+        _plant(wrong, summary, stands_for, bug_class, implementation)
         return wrong
 
     return plant
 
 
-def _register(
+def register(fault: Fault) -> None:
+    """Add a fault to ``FAULTS``. Raises ValueError if its name is taken."""
+    if fault.name in FAULTS:
+        raise ValueError(f"fault {fault.name!r} is registered twice")
+    FAULTS[fault.name] = fault
+
+
+def _plant(
     function: Function,
     summary: str,
     stands_for: tuple[str, ...],
     bug_class: str,
-    kind: Kind,
     implementation: Implementation,
 ) -> None:
+    """Register the right steps with one replaced, under the name of what replaces it."""
     name = function.__name__
-    if name in FAULTS:
-        raise ValueError(f"fault {name!r} is registered twice")
-    named = replace(implementation, name=f"moeproof.faults:{name}")
-    FAULTS[name] = Fault(name, summary, stands_for, bug_class, kind, named)
+    named = replace(implementation, name=reference_of(name))
+    of_experts = named.route is _RIGHT_STEPS.route
+    register(
+        Fault(
+            name,
+            summary,
+            stands_for,
+            bug_class,
+            "experts" if of_experts else "router",
+            "fused_experts" if of_experts else "route",
+            lambda: named,
+        )
+    )

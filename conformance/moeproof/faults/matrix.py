@@ -59,12 +59,14 @@ class FaultResult:
 def same_trial(known: Trial, implementation: Implementation) -> Trial:
     """A trial of another implementation on the same inputs, whose oracle has answered already.
 
-    Where one of the two flushes subnormals and the other does not, their intervals differ.
+    Where the two declare other roundings, or one alone flushes subnormals, their intervals differ.
     """
     trial = Trial(known.case, implementation, known.device)
     trial.inputs = known.inputs
-    if implementation.capabilities.subnormals == known.implementation.capabilities.subnormals:
+    if trial.profile == known.profile:
         trial.interval = known.interval
+        if trial.candidates == known.candidates:
+            trial.inference = known.inference
     return trial
 
 
@@ -139,7 +141,7 @@ def _cases_of_kind(
     fault: Fault, planned: Sequence[PlannedCase]
 ) -> Iterator[tuple[AnyCase, tuple[str, ...]]]:
     for item in planned:
-        if isinstance(item.case, Case) == (fault.kind == "experts"):
+        if isinstance(item.case, Case) == (fault.entry == "fused_experts"):
             yield item.case, item.checks
 
 

@@ -1,0 +1,8 @@
+"""Kernel faults: edits of the kernels of ``moe_dispatch``, one module a part of the pipeline."""
+
+from __future__ import annotations
+
+from moeproof.faults.kernel_edits import combine, gemms, router, schedule
+from moeproof.faults.kernel_edits.edit import KERNEL_EDITS, PACKAGE
+
+__all__ = ["KERNEL_EDITS", "PACKAGE", "combine", "gemms", "router", "schedule"]
