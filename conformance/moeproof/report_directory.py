@@ -7,20 +7,40 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from moeproof.report import read_report, render_html, render_junit, write_whole
+from moeproof.report import (
+    CutReport,
+    Report,
+    ReportError,
+    read_cut_report,
+    read_report,
+    render_html,
+    render_junit,
+    report_text,
+    write_whole,
+)
+from moeproof.report.folder_lock import LockError, folder_lock
 from moeproof.usage_error import UsageError
 
 
 @dataclass(frozen=True)
 class ReportDirectory:
-    """A folder with ``report.jsonl``, ``index.html`` and ``junit.xml``."""
+    """A folder with ``report.jsonl``, ``index.html`` and ``junit.xml``.
+
+    While a run goes, its verdicts are in ``report.partial.jsonl``; the three files are put in
+    place when it is done. Until then an earlier run's are still there.
+    """
 
     path: Path
 
     @property
     def jsonl(self) -> Path:
-        """One line for each verdict, written while the run goes."""
+        """One line for each verdict."""
         return self.path / "report.jsonl"
+
+    @property
+    def partial(self) -> Path:
+        """The same, while it is being written, or of a run that was cut."""
+        return self.path / "report.partial.jsonl"
 
     @property
     def html(self) -> Path:
@@ -33,24 +53,70 @@ class ReportDirectory:
         return self.path / "junit.xml"
 
     @classmethod
-    def create(cls, path: Path) -> ReportDirectory:
-        """The folder, made if need be. Raises UsageError if that cannot be."""
+    @contextmanager
+    def claimed(cls, path: Path) -> Iterator[ReportDirectory]:
+        """The folder, made if need be, and nobody else's until the context ends.
+
+        Raises:
+            UsageError: it cannot be made or written, or another run is writing there.
+        """
         with _writing(path):
             path.mkdir(parents=True, exist_ok=True)
-        return cls(path)
+        try:
+            with folder_lock(path):
+                yield cls(path)
+        except LockError as error:
+            raise UsageError(f"--report {path}: {error}") from error
 
-    def clear(self) -> None:
-        """Remove an earlier run's report. Raises UsageError if that cannot be."""
-        with _writing(self.path):
-            self.html.unlink(missing_ok=True)
-            self.junit.unlink(missing_ok=True)
-            self.jsonl.write_text("")
+    def read(self) -> Report:
+        """The report in the folder.
 
-    def render(self) -> None:
-        """Write the page and JUnit's file from ``report.jsonl``."""
+        Raises:
+            ReportError: there is none, it is damaged, or a later run was cut or is under way.
+        """
+        if self.partial.exists():
+            raise ReportError(
+                f"{self.partial}: truncated: this run was cut or is still going; end it with "
+                "moeproof run --resume, or name the file of an earlier report"
+            )
+        return read_report(self.jsonl)
+
+    def read_last(self) -> CutReport | None:
+        """What the last run left, whole or not; None if there was none.
+
+        Raises:
+            ReportError: its file is damaged.
+        """
+        if self.partial.exists() or not self.jsonl.exists():
+            return read_cut_report(self.partial)
         report = read_report(self.jsonl)
+        return CutReport(report.header, report.verdicts, self.jsonl.stat().st_size, report.footer)
+
+    def publish(self) -> None:
+        """Put the run in ``report.partial.jsonl`` in place of an earlier one, with its pages.
+
+        What was done already is done again, so that it may be cut anywhere.
+        """
+        source = self.partial if self.partial.exists() else self.jsonl
+        report = read_report(source)
+        with _writing(self.path):
+            self._write_pages(report)
+            source.replace(self.jsonl)
+
+    def write(self, report: Report) -> None:
+        """Write a report that is whole already."""
+        with _writing(self.path):
+            write_whole(self.jsonl, report_text(report))
+            self._write_pages(report)
+
+    def _write_pages(self, report: Report) -> None:
         write_whole(self.html, render_html(report))
         write_whole(self.junit, render_junit(report))
+
+
+def read_report_at(path: Path) -> Report:
+    """The report in a folder or file. Raises ReportError as :meth:`ReportDirectory.read`."""
+    return ReportDirectory(path).read() if path.is_dir() else read_report(path)
 
 
 @contextmanager

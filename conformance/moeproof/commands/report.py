@@ -6,8 +6,8 @@ import argparse
 from pathlib import Path
 
 from moeproof.commands.arguments import Commands
-from moeproof.report import read_report, render_html, render_junit, write_whole
-from moeproof.report_directory import ReportDirectory
+from moeproof.report import render_html, render_junit, write_whole
+from moeproof.report_directory import ReportDirectory, read_report_at
 from moeproof.usage_error import UsageError
 
 
@@ -24,7 +24,7 @@ def report_command(arguments: argparse.Namespace) -> int:
     """Write the files asked for; with none asked for, both, beside the report."""
     source: Path = arguments.source
     directory = ReportDirectory(source if source.is_dir() else source.parent)
-    report = read_report(directory.jsonl if source.is_dir() else source)
+    report = read_report_at(source)
     html, junit = arguments.html, arguments.junit
     if html is None and junit is None:
         html, junit = directory.html, directory.junit

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from contextlib import ExitStack
 from pathlib import Path
 
 from moeproof.case_id import parse_case_id
 from moeproof.commands.arguments import Commands, add_subject, add_workers
-from moeproof.console import RunProgress, print_summary
+from moeproof.commands.judging import Recording, exit_code, judge_plan
+from moeproof.console import print_summary
 from moeproof.planned_case import PlannedCase
 from moeproof.replay_text import describe_case, describe_verdict
-from moeproof.report import ReportWriter
+from moeproof.report import ShardChoice
 from moeproof.report_directory import ReportDirectory
-from moeproof.runner import IsolatedJudge, JudgePool, Subject
+from moeproof.runner import IsolatedJudge, Subject
 from moeproof.usage_error import UsageError
-from moeproof.verdict import Outcome, Verdict
 
 _DEFAULT_PROFILE = "quick"
 _CASES_GIVEN = "given cases"
@@ -50,6 +50,17 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
         type=Path,
         help="write report.jsonl, index.html and junit.xml into this folder",
     )
+    parser.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on with what a run that was cut has left in --report's folder",
+    )
+    parser.add_argument(
+        "--shard",
+        metavar="INDEX/COUNT",
+        type=_shard,
+        help="judge one of so many parts of the cases; see moeproof merge",
+    )
     add_workers(parser)
 
 
@@ -70,28 +81,31 @@ def run_command(arguments: argparse.Namespace) -> int:
     else:
         profile = arguments.profile or _DEFAULT_PROFILE
         planned = _plan_profile(profile, arguments.device)
-    directory = ReportDirectory.create(arguments.report) if arguments.report else None
+    if arguments.resume and arguments.report is None:
+        raise UsageError("--resume needs --report DIR, the folder of the run that was cut")
+    shard = None
+    if arguments.shard is not None:
+        shard = arguments.shard.describe(planned)
+        planned = arguments.shard.part_of(planned)
+        if not planned:
+            raise UsageError(f"--shard {shard.index}/{shard.count} has no case; use fewer shards")
     started = time.monotonic()
-    verdicts: list[Verdict] = []
+    recording = None
     with ExitStack() as stack:
-        pool = stack.enter_context(JudgePool(_subject(arguments), workers=arguments.workers))
-        writer = None
-        if directory is not None:
-            directory.clear()
-            metadata = pool.metadata(profile)
-            writer = stack.enter_context(ReportWriter(directory.jsonl, metadata, planned))
-        progress = stack.enter_context(RunProgress(sum(len(case.checks) for case in planned)))
-        for verdict in pool.judge(planned):
-            if writer is not None:
-                writer.write(verdict)
-            verdicts.append(verdict)
-            progress.advance(verdict)
-    if directory is not None:
-        directory.render()
+        if arguments.report is not None:
+            directory = stack.enter_context(ReportDirectory.claimed(arguments.report))
+            recording = Recording(directory, shard, arguments.resume)
+        verdicts = judge_plan(
+            planned,
+            subject=_subject(arguments),
+            profile=profile,
+            workers=arguments.workers,
+            recording=recording,
+        )
     print_summary(verdicts, seconds=time.monotonic() - started)
-    if directory is not None:
-        print(f"report: {directory.html}")
-    return _exit_code(verdicts)
+    if recording is not None:
+        print(f"report: {recording.directory.html}")
+    return exit_code(verdicts)
 
 
 def replay_command(arguments: argparse.Namespace) -> int:
@@ -110,7 +124,14 @@ def replay_command(arguments: argparse.Namespace) -> int:
         verdicts = judge.judge(planned)
     for verdict in verdicts:
         print(f"\n{describe_verdict(verdict)}")
-    return _exit_code(verdicts)
+    return exit_code(verdicts)
+
+
+def _shard(text: str) -> ShardChoice:
+    try:
+        return ShardChoice.parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def _subject(arguments: argparse.Namespace) -> Subject:
@@ -135,15 +156,3 @@ def _plan_cases(case_ids: Iterable[str], device: str) -> list[PlannedCase]:
     except ValueError as error:
         raise UsageError(str(error)) from error
     return [PlannedCase(case, tuple(checks_for(case, device))) for case in cases]
-
-
-def _exit_code(verdicts: Sequence[Verdict]) -> int:
-    outcomes = {verdict.outcome for verdict in verdicts}
-    if outcomes & {Outcome.FAIL, Outcome.ERROR}:
-        return 1
-    if Outcome.PASS not in outcomes:
-        raise UsageError(
-            f"nothing was judged: all {len(verdicts)} verdicts are UNSUPPORTED; the "
-            "implementation claims none of what these cases need"
-        )
-    return 0

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from moeproof.report.files import write_whole
 from moeproof.report.html import render_html
-from moeproof.report.jsonl import ReportWriter, read_report
+from moeproof.report.jsonl import ReportWriter, report_text
 from moeproof.report.junit import render_junit
+from moeproof.report.merge import merge_reports
 from moeproof.report.metadata import Package, RunMetadata, collect_metadata
-from moeproof.report.report import Footer, Header, Report, ReportError
+from moeproof.report.reading import CutReport, read_cut_report, read_report
+from moeproof.report.report import Footer, Header, Report, ReportError, Shard
+from moeproof.report.shard import ShardChoice
 
 __all__ = [
+    "CutReport",
     "Footer",
     "Header",
     "Package",
@@ -17,9 +21,14 @@ __all__ = [
     "ReportError",
     "ReportWriter",
     "RunMetadata",
+    "Shard",
+    "ShardChoice",
     "collect_metadata",
+    "merge_reports",
+    "read_cut_report",
     "read_report",
     "render_html",
     "render_junit",
+    "report_text",
     "write_whole",
 ]

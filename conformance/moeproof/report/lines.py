@@ -13,7 +13,7 @@ from numbers import Integral, Real
 from typing import Any
 
 from moeproof.report.metadata import Package, RunMetadata
-from moeproof.report.report import SCHEMA_VERSION, Footer, Header
+from moeproof.report.report import SCHEMA_VERSION, Footer, Header, Shard
 from moeproof.verdict import Outcome, Verdict, WorstElement
 
 Line = dict[str, Any]
@@ -60,6 +60,7 @@ def header_from_line(line: Line) -> Header:
     """The header of a line that fits the schema."""
     metadata = line["metadata"]
     packages = tuple(Package(**package) for package in metadata["packages"])
+    shard = line["shard"]
     return Header(
         metadata=RunMetadata(**{**metadata, "packages": packages}),
         planned_cases=line["planned_cases"],
@@ -67,6 +68,7 @@ def header_from_line(line: Line) -> Header:
         plan_digest=line["plan_digest"],
         questions=line["questions"],
         started_at=line["started_at"],
+        shard=None if shard is None else Shard(**shard),
     )
 
 

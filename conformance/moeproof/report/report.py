@@ -22,6 +22,22 @@ class ReportError(ValueError):
 
 
 @dataclass(frozen=True)
+class Shard:
+    """Which part of a larger plan was judged: part ``index`` (from 1) of ``count``.
+
+    Attributes:
+        index, count: the part.
+        whole_verdicts, whole_digest: how many verdicts the whole plan asks for, and
+            :func:`plan_digest` of them all.
+    """
+
+    index: int
+    count: int
+    whole_verdicts: int
+    whole_digest: str
+
+
+@dataclass(frozen=True)
 class Header:
     """The first line: what is going to follow.
 
@@ -32,6 +48,7 @@ class Header:
             judged the same cases by the same checks.
         questions: planned check -> what its PASS answers with yes.
         started_at: ISO 8601, in UTC.
+        shard: which part of a larger plan this is, or None for all of it.
     """
 
     metadata: RunMetadata
@@ -40,6 +57,7 @@ class Header:
     plan_digest: str
     questions: Mapping[str, str]
     started_at: str
+    shard: Shard | None = None
 
 
 @dataclass(frozen=True)
@@ -49,7 +67,8 @@ class Footer:
     Attributes:
         counts: verdicts of each outcome.
         verdicts: their sum.
-        seconds: wall time of the run.
+        seconds: wall time of the run; of its last part if it was resumed, of all shards together
+            if it was merged.
     """
 
     counts: Mapping[Outcome, int]

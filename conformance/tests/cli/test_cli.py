@@ -105,7 +105,7 @@ class TestRun:
             stderr=subprocess.PIPE,
             text=True,
         )
-        report = tmp_path / "report.jsonl"
+        report = tmp_path / "report.partial.jsonl"
         deadline = time.monotonic() + 120.0
         while not ((tmp_path / "pids").exists() and RIGHT_CASE in report.read_text()):
             assert time.monotonic() < deadline
