@@ -6,6 +6,7 @@ from moeproof.case import Case, Layout, ValueFamily
 from moeproof.case_id import parse_case_id
 from moeproof.implementation import Capabilities, Implementation
 from moeproof.problem import Problem
+from moeproof.rounding_profile import RoundingProfile
 from moeproof.router_case import LogitFamily, RouterCase, RouterProblem
 from moeproof.verdict import Outcome, Verdict
 
@@ -17,6 +18,7 @@ __all__ = [
     "LogitFamily",
     "Outcome",
     "Problem",
+    "RoundingProfile",
     "RouterCase",
     "RouterProblem",
     "ValueFamily",

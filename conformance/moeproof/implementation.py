@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -14,6 +14,8 @@ from typing import Any
 
 from moeproof.case import Layout
 from moeproof.case_id import AnyCase
+from moeproof.number_format import STORAGE_FORMATS
+from moeproof.rounding_profile import RoundingProfile
 
 ADAPTER_GROUP = "moeproof.adapters"
 
@@ -40,7 +42,14 @@ class Capabilities:
         router_rules: of "softmax", "sigmoid", "raw" (not renormalised), "bias", "groups",
             "scale": what ``route`` can do.
         lowest_id_ties: equal logits are chosen in the order of their ids.
+        rounding: dtype -> where and how values are rounded in it, as ``RoundingProfile`` says.
+            Outputs are then held to that profile's narrower interval. For a 16-bit dtype that is
+            left out the profile is inferred, and there must be one that fits all cases;
+            ``RoundingProfile()`` declares that it differs from call to call.
         unsupported: a further limit: (case) -> reason, or None if the case is fine.
+
+    Raises:
+        ValueError: ``rounding`` names an unknown dtype.
     """
 
     dtypes: frozenset[str] = frozenset({"bf16", "fp16", "fp32"})
@@ -57,7 +66,14 @@ class Capabilities:
     subnormals: bool = False
     router_rules: frozenset[str] = frozenset({"softmax"})
     lowest_id_ties: bool = False
+    rounding: Mapping[str, RoundingProfile] = field(default_factory=dict, hash=False)
     unsupported: Callable[[AnyCase], str | None] = field(default=lambda case: None)
+
+    def __post_init__(self) -> None:
+        for dtype in self.rounding:
+            if dtype not in STORAGE_FORMATS:
+                allowed = ", ".join(STORAGE_FORMATS)
+                raise ValueError(f"rounding: dtype {dtype!r} is unknown; allowed: {allowed}")
 
 
 @dataclass(frozen=True)

@@ -66,6 +66,13 @@ class RoundingProfile:
         ]
         return ",".join(differing) or "undeclared"
 
+    @property
+    def roundings(self) -> int:
+        """How many values are always rounded to storage on the way to one slot's output."""
+        points = (self.gate_up, self.silu, self.intermediate, self.expert_output)
+        between = self.weights_applied == "between"
+        return points.count("yes") + between + self.weights_in_storage_dtype
+
     @classmethod
     def parse(cls, name: str) -> RoundingProfile:
         """The profile with this :attr:`name`. Raises ValueError for any other text."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -15,7 +15,15 @@ from moeproof.devices import Device, synchronize
 from moeproof.implementation import Implementation
 from moeproof.inputs import ExpertInputs, make_inputs
 from moeproof.layout import PlacedTensor, place, to_array
-from moeproof.oracle import Interval, RoundingProfile, expert_interval
+from moeproof.oracle import (
+    UNDECLARED,
+    ExpertIntervals,
+    Interval,
+    ProfileInference,
+    RoundingProfile,
+    candidate_profiles,
+    expert_interval,
+)
 from moeproof.router_case import RouterCase
 from moeproof.router_inputs import RouterInputs, make_router_inputs
 
@@ -58,21 +66,43 @@ class Trial:
         """The implementation's output (T, H) on the case, in storage dtype, on the CPU."""
         return self.call(self.inputs)
 
+    @cached_property
+    def inference(self) -> ProfileInference:
+        """Judges the output by the rounding profiles that the implementation may have."""
+        return ProfileInference(
+            ExpertIntervals(self.inputs, dtype=self.case.problem.dtype, independent_signs=True),
+            [self._flushing(candidate) for candidate in self.candidates],
+        )
+
+    @property
+    def declared(self) -> RoundingProfile | None:
+        """The rounding profile that the implementation declares in the case's dtype."""
+        return self.implementation.capabilities.rounding.get(self.case.problem.dtype)
+
+    @property
+    def candidates(self) -> tuple[RoundingProfile, ...]:
+        """The rounding profiles that the implementation may have."""
+        return candidate_profiles() if self.declared is None else (self.declared,)
+
+    @property
+    def profile(self) -> RoundingProfile:
+        """What the interval allows for."""
+        if self.case.values.rounds_once:
+            return self._flushing(RoundingProfile("no", "no", "no", "no"))
+        return self._flushing(self.declared or UNDECLARED)
+
+    def _flushing(self, profile: RoundingProfile) -> RoundingProfile:
+        flushes = not self.implementation.capabilities.subnormals
+        return replace(profile, flushes_subnormals=profile.flushes_subnormals or flushes)
+
     def interval_of(self, inputs: ExpertInputs) -> Interval:
         """The interval for other inputs of the same case."""
         return expert_interval(
             inputs,
             dtype=self.case.problem.dtype,
             independent_signs=self.case.values.has_independent_signs,
-            profile=self._profile(),
+            profile=self.profile,
         )
-
-    def _profile(self) -> RoundingProfile:
-        """What is known of the implementation's roundings."""
-        flushes = not self.implementation.capabilities.subnormals
-        if self.case.values.rounds_once:
-            return RoundingProfile("no", "no", "no", "no", flushes_subnormals=flushes)
-        return RoundingProfile(flushes_subnormals=flushes)
 
     def place(self, inputs: ExpertInputs) -> PlacedInputs:
         """The inputs on the device, in the case's layout."""

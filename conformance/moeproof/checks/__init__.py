@@ -10,12 +10,14 @@ from moeproof.checks.graph_replay import GRAPH_REPLAY
 from moeproof.checks.memory import MEMORY
 from moeproof.checks.metamorphic import METAMORPHIC
 from moeproof.checks.rejects import REJECTS
+from moeproof.checks.rounding import ROUNDING
 from moeproof.checks.routing import ROUTING
 
 CHECKS: dict[str, Check] = {
     check.name: check
     for check in (
         ACCURACY,
+        ROUNDING,
         EXACT,
         MEMORY,
         DETERMINISM,

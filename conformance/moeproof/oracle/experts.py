@@ -118,7 +118,7 @@ class ExpertIntervals:
             return combine(self._slots, self._expert_outputs(rules), rules)
 
     def _expert_outputs(self, rules: Rules) -> ExpertOutputs:
-        reads = (*_READ_BY_PRODUCTS, "gate_up", "silu", "intermediate")
+        reads: tuple[str, ...] = (*_READ_BY_PRODUCTS, "gate_up", "silu", "intermediate")
         if rules.profile.weights_applied == "intermediate":
             reads += ("weights_applied", "weights_in_storage_dtype")
 
@@ -139,7 +139,7 @@ class ExpertIntervals:
             _READ_BY_PRODUCTS, rules, lambda rules: _gate_up(self._inputs, self._slots, rules)
         )
         rounded, overflow = rules.rounded(product, rules.profile.gate_up)
-        return rounded, (overflow | of_partial_sums).any(axis=1, keepdims=True)
+        return rounded, np.asarray((overflow | of_partial_sums).any(axis=1, keepdims=True))
 
     def _shared(
         self, reads: tuple[str, ...], rules: Rules, compute: Callable[[Rules], Result]
