@@ -23,6 +23,7 @@ class ValueFamily(str, Enum):
     EXACT_GATE = "exact_gate"
     EXACT_DOWN = "exact_down"
     EXACT_ROUNDED = "exact_rounded"
+    EXACT_OPERANDS = "exact_operands"
 
     @property
     def is_exact(self) -> bool:

@@ -7,7 +7,8 @@ product sum, in any order, is an integer multiple of a common quantum with at mo
 significant bits. Pairs of large terms that cancel stand at random positions among them: partial
 sums need more bits than storage has, but never more than float32 has. Routing weights are powers
 of two or zero. Nothing is rounded anywhere, whatever points an implementation rounds at; only
-``exact_rounded`` has longer results, which all must round alike.
+``exact_rounded`` has longer results, which all must round alike. In fp32 nothing but float32
+itself rounds, so its results may have up to 24 bits.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ _MOST_TERMS = 95  # sums of so many +-1 have at most seven significant bits
 _MOST_DOWN_TERMS = 255
 _PAIRS = 2  # of large terms in a sum
 _HEADROOM = 3  # a large term's spacing in storage is 2**(this + 1) quanta
+_MOST_OPERAND_BITS = 13  # two more than tf32 has; 255 such terms still sum exactly in float32
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,9 @@ def make(case: Case, routing: Routing) -> Values:
     ``exact_gate`` and ``exact_up`` put sums of +-1 through the gate or the up projection and read
     single intermediate columns; ``exact_down`` sums many +-64 in the down projection and over the
     top-k slots; ``exact_rounded`` sums products of more bits than storage has in the down
-    projection and has one slot a token, so that the output is the sum rounded once.
+    projection and has one slot a token, so that the output is the sum rounded once;
+    ``exact_operands`` has activations and up weights of as many bits as storage holds (13 in fp32,
+    which tf32 would cut) and reads single intermediate columns.
 
     Raises:
         ValueError: the hidden size is too small for the bias columns.
@@ -68,6 +72,8 @@ def make(case: Case, routing: Routing) -> Values:
     hidden_states[:, places.bias] = 1.0
     hidden_states[:, places.pairs] = 1.0
     gate, up = _gate_and_up(case, random, places)
+    if case.values is ValueFamily.EXACT_OPERANDS:
+        _put_operands(case, random, hidden_states, up, places)
     signs = up[:, :, places.bias[0]]
     down = _down(case, random, places, signs)
     shape = routing.topk_ids.shape
@@ -122,7 +128,7 @@ def _gate_and_up(
     gate[:, :, second] = np.where(dead, _DEAD - gate[:, :, first], 0.0)
     if case.values is ValueFamily.EXACT_UP:
         _put_sums(case, random, up, places)
-    else:
+    elif case.values is not ValueFamily.EXACT_OPERANDS:
         up[:, :, first] = random.signs(up.shape[:2])
     return gate, up
 
@@ -132,6 +138,36 @@ def _put_sums(case: Case, random: RandomSource, rows: Float64Array, places: _Pla
     body = (*rows.shape[:2], places.body.size)
     rows[:, :, places.body] = _sparse_signs(random, body, _MOST_TERMS)
     _put_cancelling(rows, places.pairs, random.signs(rows.shape[:2]) * _large_term(case))
+
+
+def _put_operands(
+    case: Case,
+    random: RandomSource,
+    hidden_states: Float64Array,
+    up: Float64Array,
+    places: _Places,
+) -> None:
+    """Odd integers of the most bits: in x for ``up``'s even rows, in ``up`` (E, I, H) for its odd.
+
+    Their partners are +-1, so products have no more bits. In fp32 a row sums many; in 16-bit
+    storage it has one term, for a sum would need more bits than storage has.
+    """
+    most = _MOST_TERMS if case.problem.format.significand_bits > _MOST_OPERAND_BITS else 1
+    wide, narrow = np.array_split(places.body, 2)
+    hidden_states[:, wide] *= _odd_numbers(case, random, hidden_states[:, wide].shape)
+    even, odd = up[:, ::2], up[:, 1::2]
+    even[:, :, wide] = _sparse_signs(random, (*even.shape[:2], wide.size), most)
+    columns = narrow if narrow.size else wide
+    signs = _sparse_signs(random, (*odd.shape[:2], columns.size), most)
+    odd[:, :, columns] = signs
+    if narrow.size:
+        odd[:, :, columns] *= _odd_numbers(case, random, signs.shape)
+
+
+def _odd_numbers(case: Case, random: RandomSource, shape: tuple[int, ...]) -> Float64Array:
+    """Odd integers with the format's significand or the most bits, scaled to below 2."""
+    bits = min(case.problem.format.significand_bits, _MOST_OPERAND_BITS)
+    return (random.integers(0, 2 ** (bits - 1), shape) * 2.0 + 1.0) * 2.0 ** (1 - bits)
 
 
 def _down(case: Case, random: RandomSource, places: _Places, signs: Float64Array) -> Float64Array:
@@ -198,16 +234,15 @@ def _put_cancelling(rows: Float64Array, pairs: NDArray[np.int64], term: Float64A
 def _long_sums(case: Case, random: RandomSource, signs: Float64Array) -> Float64Array:
     """(E, H, I): rows whose sums over intermediate values of +-64 need more bits than storage has.
 
-    Odd integers of the format's significand, all of one sign in a row once multiplied with the
-    intermediate values' ``signs`` (E, I); at most 255 of them, scaled to outputs below 2**15.
+    Odd numbers, all of one sign in a row once multiplied with the intermediate values' ``signs``
+    (E, I); at most 255 of them, so that outputs stay below 2**15.
     """
     problem = case.problem
-    bits = min(problem.format.significand_bits, 11)
     shape = (problem.num_experts, problem.hidden_size, problem.intermediate_size)
-    odd = random.integers(0, 2 ** (bits - 1), shape) * 2.0 + 1.0
+    odd = _odd_numbers(case, random, shape)
     if problem.intermediate_size > _MOST_DOWN_TERMS:
         odd *= np.abs(_sparse_signs(random, shape, _MOST_DOWN_TERMS))
-    return odd * signs[:, None, :] * random.signs((*shape[:2], 1)) * 2.0 ** (1 - bits)
+    return odd * signs[:, None, :] * random.signs((*shape[:2], 1))
 
 
 def _down_terms(case: Case) -> int:

@@ -10,6 +10,7 @@ from moeproof.case import Case, Layout, ValueFamily
 from moeproof.case_id import AnyCase
 from moeproof.curated_routing import curated_routings
 from moeproof.exact_values import smallest_hidden_size
+from moeproof.frozen_vectors import frozen_vectors
 from moeproof.judge import checks_for
 from moeproof.model_shapes import model_shapes
 from moeproof.number_format import STORAGE_FORMATS
@@ -144,6 +145,11 @@ def _exact_cases(problem: Problem, *, seed: int) -> Iterator[Case]:
                 yield Case(replace(problem, dtype=dtype), "uniform", family, seed=seed)
 
 
+def _frozen_cases() -> Iterator[Case]:
+    """Every exact case whose answer is frozen."""
+    yield from (Case.parse(case_id) for case_id in frozen_vectors())
+
+
 def _layout_cases(problem: Problem, *, seed: int) -> Iterator[Case]:
     """Every layout in every dtype."""
     for dtype in DTYPES:
@@ -178,6 +184,7 @@ def _quick(device_name: str) -> Iterator[AnyCase]:
     yield from _size_cases(_SMALL[0], dtypes=DTYPES, seed=1)
     yield from _value_cases(_SMALL[1:2], seed=2)
     yield from _exact_cases(_LONG_SUMS, seed=2)
+    yield from _frozen_cases()
     yield from _layout_cases(_SMALL[2], seed=3)
     yield from _curated_cases(40, 24)
     yield from _model_cases((5,))
