@@ -11,7 +11,12 @@ __all__ = ["CLAIMS", "VARIANTS", "Variant", "combining", "products", "rounding_p
 
 
 def __getattr__(name: str) -> Any:
-    """``moeproof.variants:tree`` names a variant's implementation, as on the command line."""
+    """``moeproof.variants:tree`` names a variant's implementation, as on the command line.
+
+    ``moeproof.variants:declared_tree`` is the same with its rounding profile declared.
+    """
     if name in VARIANTS:
         return VARIANTS[name].implementation
+    if name.removeprefix("declared_") in VARIANTS:
+        return VARIANTS[name.removeprefix("declared_")].declared
     raise AttributeError(f"module {__name__!r} has no attribute or variant {name!r}")

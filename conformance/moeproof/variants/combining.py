@@ -6,6 +6,7 @@ import itertools
 
 import torch
 
+from moeproof.rounding_profile import RoundingProfile
 from moeproof.variants import expert_steps as right
 from moeproof.variants.expert_steps import Call, Schedule, Tensor
 from moeproof.variants.rounding_points import (
@@ -83,15 +84,18 @@ expert_variant(
 expert_variant(
     "weights_in_storage", "routing weights are rounded to storage", engines="routers in 16 bits",
     weigh=weigh_by_storage,
+    rounding=RoundingProfile("no", "no", "yes", "no", weights_in_storage_dtype=True),
 )  # fmt: skip
 expert_variant(
     "sums_slots_in_storage", "the sum over the slots is rounded after each",
     engines="vLLM's moe_sum; index_add on the output", combine=sum_in_storage,
+    rounding=RoundingProfile("no", "no", "yes", "no", combine_in_output_dtype=True),
 )  # fmt: skip
 expert_variant(
     "plain_torch", "every step rounds, the sum over the slots included",
     engines="Hugging Face's eager experts",
     split=split_rounded, activate=silu_rounded, weigh=weigh_rounded, combine=sum_in_storage,
+    rounding=RoundingProfile("yes", "yes", "yes", "yes", "after", combine_in_output_dtype=True),
 )  # fmt: skip
 expert_variant(
     "library_products", "torch's own matrix product", engines="BLAS",

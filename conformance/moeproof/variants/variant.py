@@ -8,6 +8,8 @@ from typing import Any, Literal
 
 from moeproof.case import Layout
 from moeproof.implementation import Capabilities, Implementation
+from moeproof.number_format import STORAGE_FORMATS
+from moeproof.rounding_profile import RoundingProfile
 from moeproof.variants.expert_steps import RIGHT_EXPERTS, ExpertSteps
 from moeproof.variants.router_steps import RIGHT_ROUTER, RouterSteps
 
@@ -25,6 +27,9 @@ CLAIMS = Capabilities(
 )
 """What the unchanged steps fulfil."""
 
+ROUNDS_INTERMEDIATE = RoundingProfile("no", "no", "yes", "no")
+"""How the unchanged steps round."""
+
 
 @dataclass(frozen=True)
 class Variant:
@@ -35,7 +40,8 @@ class Variant:
         summary: how it differs, for people.
         engines: where such a choice is found.
         kind: what varies: the experts or the router.
-        implementation: what is judged.
+        implementation: what is judged. It declares no rounding profile.
+        rounding: the rounding profile that it truly has.
     """
 
     name: str
@@ -43,6 +49,20 @@ class Variant:
     engines: str
     kind: Literal["experts", "router"]
     implementation: Implementation
+    rounding: RoundingProfile
+
+    @property
+    def declared(self) -> Implementation:
+        """The same implementation, declaring its rounding profile in every dtype."""
+        capabilities = replace(
+            self.implementation.capabilities,
+            rounding=dict.fromkeys(STORAGE_FORMATS, self.rounding),
+        )
+        return replace(
+            self.implementation,
+            name=f"moeproof.variants:declared_{self.name}",
+            capabilities=capabilities,
+        )
 
 
 VARIANTS: dict[str, Variant] = {}
@@ -55,16 +75,18 @@ def expert_variant(
     *,
     engines: str,
     claims: dict[str, Any] | None = None,
+    rounding: RoundingProfile = ROUNDS_INTERMEDIATE,
     **steps: Callable[..., Any],
 ) -> None:
     """Register the right steps with some replaced by others as right.
 
     Args:
-        name, summary, engines: see :class:`Variant`.
+        name, summary, engines, rounding: see :class:`Variant`.
         claims: fields of ``CLAIMS`` that differ.
         steps: fields of :class:`ExpertSteps` that differ.
     """
-    _register(name, summary, engines, claims, replace(RIGHT_EXPERTS, **steps), None)
+    experts = replace(RIGHT_EXPERTS, **steps)
+    _register(name, summary, engines, claims, experts, None, rounding)
 
 
 def router_variant(
@@ -76,7 +98,8 @@ def router_variant(
     **steps: Callable[..., Any],
 ) -> None:
     """As :func:`expert_variant`, for the steps of a router beside the right experts."""
-    _register(name, summary, engines, claims, RIGHT_EXPERTS, replace(RIGHT_ROUTER, **steps))
+    router = replace(RIGHT_ROUTER, **steps)
+    _register(name, summary, engines, claims, RIGHT_EXPERTS, router, ROUNDS_INTERMEDIATE)
 
 
 def _register(
@@ -86,6 +109,7 @@ def _register(
     claims: dict[str, Any] | None,
     experts: ExpertSteps,
     router: RouterSteps | None,
+    rounding: RoundingProfile,
 ) -> None:
     if name in VARIANTS:
         raise ValueError(f"variant {name!r} is registered twice")
@@ -95,6 +119,5 @@ def _register(
         None if router is None else router.route,
         capabilities=replace(CLAIMS, **(claims or {})),
     )
-    VARIANTS[name] = Variant(
-        name, summary, engines, "experts" if router is None else "router", implementation
-    )
+    kind: Literal["experts", "router"] = "experts" if router is None else "router"
+    VARIANTS[name] = Variant(name, summary, engines, kind, implementation, rounding)

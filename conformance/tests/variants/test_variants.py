@@ -6,8 +6,9 @@ import pytest
 
 from moeproof.case_id import parse_case_id
 from moeproof.devices import Device
-from moeproof.implementation import ImplementationError, load_implementation
+from moeproof.implementation import Implementation, ImplementationError, load_implementation
 from moeproof.judge import checks_for, judge, make_trial
+from moeproof.rounding_conclusion import conclude
 from moeproof.variants import VARIANTS
 from moeproof.verdict import Outcome
 
@@ -31,11 +32,41 @@ CASES = (
 )
 
 
+EXPERT_VARIANTS = [name for name, variant in VARIANTS.items() if variant.kind == "experts"]
+
+
 @pytest.mark.parametrize("case_id", CASES)
 @pytest.mark.parametrize("name", VARIANTS)
 def test_passes(name: str, case_id: str) -> None:
+    require_right(VARIANTS[name].implementation, case_id)
+
+
+@pytest.mark.parametrize("case_id", [case for case in CASES if not case.startswith("route")])
+@pytest.mark.parametrize("name", EXPERT_VARIANTS)
+def test_passes_with_its_rounding_profile_declared(name: str, case_id: str) -> None:
+    require_right(VARIANTS[name].declared, case_id)
+
+
+@pytest.mark.parametrize("dtype", ["bf16", "fp16"])
+@pytest.mark.parametrize("name", EXPERT_VARIANTS)
+def test_its_rounding_profile_is_inferred(name: str, dtype: str) -> None:
     variant = VARIANTS[name]
-    trial = make_trial(parse_case_id(case_id), variant.implementation, Device("cpu"))
+    verdicts = [
+        judge(make_trial(parse_case_id(case_id), variant.implementation, Device("cpu")), "rounding")
+        for case_id in (
+            f"T5-H40-I32-E3-K1-{dtype}/uniform/random/contiguous/0",
+            f"T9-H64-I48-E4-K2-{dtype}/uniform/per_expert/contiguous/1",
+            f"T9-H48-I40-E7-K5-{dtype}/duplicates/random/contiguous/2",
+        )
+    ]
+    (conclusion,) = conclude(verdicts)
+    assert variant.rounding.name in conclusion.surviving
+    if not variant.rounding.combine_in_output_dtype:
+        assert len(conclusion.surviving) < 13
+
+
+def require_right(implementation: Implementation, case_id: str) -> None:
+    trial = make_trial(parse_case_id(case_id), implementation, Device("cpu"))
     for check in checks_for(trial.case, "cpu"):
         verdict = judge(trial, check)
         allowed = (Outcome.PASS, Outcome.UNSUPPORTED)
@@ -47,5 +78,8 @@ def test_passes(name: str, case_id: str) -> None:
 def test_named_on_the_command_line() -> None:
     variant = VARIANTS["tree"]
     assert load_implementation(variant.implementation.name) is variant.implementation
+    declared = load_implementation("moeproof.variants:declared_tree")
+    assert declared.capabilities.rounding["bf16"] == variant.rounding
+    assert declared.name == "moeproof.variants:declared_tree"
     with pytest.raises(ImplementationError, match="no_such_variant"):
         load_implementation("moeproof.variants:no_such_variant")
