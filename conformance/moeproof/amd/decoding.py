@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
+from importlib import import_module
 
 from tinygrad.renderer.amd import _load_formats, _matches
 from tinygrad.renderer.amd import dsl as tinygrad_dsl
@@ -22,8 +23,16 @@ ARCHITECTURES = tuple(_FAMILIES)
 
 # The first half word of a scaled matrix instruction (CDNA4 ISA, "VOP3PX2"); tinygrad's format
 # also matches the unscaled one, 8 bytes long, and would take the next instruction with it.
-_SCALED_MFMA = 0xD3AC
+_SCALED_MFMA = bytes.fromhex("acd3")
 _LONGEST = 24
+_FIRST_VGPR = 256
+
+_BUFFER_FORMATS = {"rdna3": "MUBUF", "rdna4": "VBUFFER"}
+
+_VOP3P_CDNA = bytes.fromhex("80d3")
+_BF16_PRODUCTS_GFX90A = range(0x63, 0x68)
+_BF16_PRODUCTS_MOVED = 6
+_OTHER_PRODUCTS_GFX90A = (*range(0x54, 0x58), *range(0x68, 0x6D))
 
 # The formats whose byte offset is a signed number.
 _SIGNED_OFFSET = ("GLOBAL", "SCRATCH", "SMEM", "VBUFFER", "VFLAT", "VGLOBAL", "VSCRATCH")
@@ -82,7 +91,9 @@ def decode(code: CodeObject, address: int) -> Instruction:
     Raises UnknownInstruction when no format of the architecture matches the bytes.
     """
     raw = code.image[address : min(address + _LONGEST, code.text.stop)]
-    decoded = _decoded(family_of(code.arch), raw, address)
+    if code.arch == "gfx90a":
+        raw = _as_gfx942(raw, address)
+    decoded = _decoded(code.arch, raw, address)
     if hasattr(decoded, "opx"):
         name = f"{_plain(decoded.opx.name)}::{_plain(decoded.opy.name)}"
     else:
@@ -92,7 +103,7 @@ def decode(code: CodeObject, address: int) -> Instruction:
         size=decoded.size(),
         name=name,
         encoding=type(decoded).__name__,
-        fields=_field_values(decoded),
+        fields=_field_values(decoded, name),
         sizes={_FIELD_NAMES.get(name, name): bits for name, bits in decoded.op_bits.items()},
         literal=getattr(decoded, "literal", None),
     )
@@ -107,23 +118,61 @@ def disassemble(code: CodeObject) -> Iterator[Instruction]:
         address += instruction.size
 
 
-def _decoded(family: str, raw: bytes, address: int) -> tinygrad_dsl.Inst:
-    for instruction_format in _load_formats()[family]:
-        if instruction_format.__name__ == "VOP3PX2" and raw[2:4] != _SCALED_MFMA.to_bytes(
-            2, "little"
-        ):
+def _decoded(arch: str, raw: bytes, address: int) -> tinygrad_dsl.Inst:
+    family = family_of(arch)
+    for instruction_format in _formats(family):
+        if instruction_format.__name__ == "VOP3PX2" and raw[2:4] != _SCALED_MFMA:
             continue
         if _matches(raw, instruction_format):
-            return instruction_format.from_bytes(raw)
-    raise UnknownInstruction(f"no {family} instruction begins with {raw[:8].hex()} at {address:#x}")
+            return _with_lanes_from_elsewhere(instruction_format.from_bytes(raw), raw)
+    raise UnknownInstruction(f"no {arch} instruction begins with {raw[:8].hex()} at {address:#x}")
+
+
+def _with_lanes_from_elsewhere(decoded: tinygrad_dsl.Inst, raw: bytes) -> tinygrad_dsl.Inst:
+    """A comparison in the VOP3 format with DPP, which tinygrad takes for one without."""
+    suffix = decoded._variant_suffix()
+    if suffix is None or not type(decoded).__name__.endswith("_SDST"):
+        return decoded
+    formats = import_module(type(decoded).__module__)
+    base = type(decoded).__name__.removesuffix("_SDST")
+    return getattr(formats, base + suffix).from_bytes(raw)
+
+
+@cache
+def _formats(family: str) -> tuple[type[tinygrad_dsl.Inst], ...]:
+    """tinygrad's list, and the buffer format that it leaves out of RDNA's."""
+    formats = tuple(_load_formats()[family])
+    if family in _BUFFER_FORMATS:
+        module = import_module(f"tinygrad.runtime.autogen.amd.{family}.ins")
+        formats += (getattr(module, _BUFFER_FORMATS[family]),)
+    return formats
+
+
+def _as_gfx942(raw: bytes, address: int) -> bytes:
+    """A gfx90a instruction with the opcode that gfx942 has for the same matrix product.
+
+    tinygrad's CDNA tables are those of CDNA3 and 4, which moved the bf16 products (LLVM,
+    VOP3PInstructions.td: V_MFMA_*BF16_1K) and reused the numbers of CDNA2's integer ones.
+    """
+    if raw[3] != _VOP3P_CDNA[1] or not raw[2] & _VOP3P_CDNA[0]:
+        return raw
+    number = raw[2] & 0x7F
+    if number in _BF16_PRODUCTS_GFX90A:
+        return raw[:2] + bytes([raw[2] - _BF16_PRODUCTS_MOVED]) + raw[3:]
+    if number in _OTHER_PRODUCTS_GFX90A:
+        raise UnknownInstruction(f"gfx90a matrix opcode {number:#x} at {address:#x}")
+    return raw
 
 
 def _plain(name: str) -> str:
     return name.lower().removesuffix("_e32").removesuffix("_e64")
 
 
-def _field_values(decoded: tinygrad_dsl.Inst) -> dict[str, int]:
-    return {name: read(decoded) for name, read in _readers(type(decoded))}
+def _field_values(decoded: tinygrad_dsl.Inst, name: str) -> dict[str, int]:
+    values = {field: read(decoded) for field, read in _readers(type(decoded))}
+    if name.startswith("v_cmp") and values.get("vdst", 0) >= _FIRST_VGPR:
+        values["vdst"] -= _FIRST_VGPR  # a comparison's result is scalar
+    return values
 
 
 @cache
