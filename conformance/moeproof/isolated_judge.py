@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
+from contextlib import suppress
+from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -55,6 +57,23 @@ class IsolatedJudge:
                 self._start_worker()
             except WorkerDeathError as death:
                 raise self._cannot("be loaded", death) from death
+
+    def turn_to(self, implementation: str) -> None:
+        """Judge another implementation from now on, in the same worker if there is one.
+
+        Raises:
+            ImplementationError: the implementation cannot be loaded.
+            DeviceError: the device is missing.
+        """
+        self.subject = replace(self.subject, implementation=implementation)
+        self._fatal.clear()
+        self._failure = None
+        if self._worker is not None:
+            self._worker.send(self.subject)
+            with suppress(WorkerDeathError):
+                self._await_ready(self._worker)
+                return
+        self.start()
 
     def metadata(self, profile: str) -> RunMetadata:
         """What a report says about a run of this profile, collected where the device is."""
@@ -116,6 +135,10 @@ class IsolatedJudge:
             if self._killed:
                 raise ImplementationError("the run was stopped")
             self._worker = worker = WorkerProcess(self.subject)
+        self._await_ready(worker)
+
+    def _await_ready(self, worker: WorkerProcess) -> None:
+        """Wait until the worker has loaded the subject; one that has not is dropped."""
         try:
             answer = worker.receive(timeout_seconds=_STARTUP_SECONDS)
         except WorkerDeathError:

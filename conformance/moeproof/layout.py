@@ -17,6 +17,7 @@ GUARD_ELEMENTS = 64
 
 _OFFSET_ELEMENTS = 3  # no power of two, so no vector load is aligned
 _ROW_PADDING = 5
+_ROW_PADDING_OF_IDS = 3  # so that ids and weights of one shape differ in their strides
 _FAR_ELEMENTS = 2**31 + 64  # one step between experts or tokens passes the range of int32
 _SIGNED = {2: torch.int16, 4: torch.int32}
 
@@ -53,9 +54,9 @@ def place(array: NDArray[Any], *, layout: Layout, device: torch.device) -> Place
     """``array`` on ``device`` in the given layout.
 
     Layouts: ``contiguous`` (aligned), ``offset`` (contiguous, starting 3 elements past alignment),
-    ``row_padded`` (rows 5 elements apart), ``transposed`` (the last two dimensions swapped in
-    memory), ``far_apart`` (steps of the first dimension pass 2**31 elements in all; for 16-bit
-    types only the address space is taken, the pages between are never touched).
+    ``row_padded`` (5 elements between rows, 3 in integers), ``transposed`` (the last two
+    dimensions swapped in memory), ``far_apart`` (steps of the first dimension pass 2**31 elements
+    in all; for 16-bit types only the address space is taken, the pages between are never touched).
     """
     source = to_tensor(array)
     strides, offset, span = _geometry(source, layout)
@@ -95,7 +96,8 @@ def _geometry(source: torch.Tensor, layout: Layout) -> tuple[tuple[int, ...], in
     if layout is Layout.OFFSET:
         offset += _OFFSET_ELEMENTS
     elif layout is Layout.ROW_PADDED and len(shape) >= 2:
-        row = shape[-1] + _ROW_PADDING
+        padding = _ROW_PADDING if source.is_floating_point() else _ROW_PADDING_OF_IDS
+        row = shape[-1] + padding
         strides[-2] = row
         if len(shape) == 3:
             strides[0] = row * shape[1]

@@ -25,6 +25,8 @@ from moeproof.worker_messages import (
 )
 
 if TYPE_CHECKING:
+    from moeproof.loaded_subject import LoadedSubject
+
     # Generic for the type checker alone.
     Pipe: TypeAlias = Connection[Any, Any]
 
@@ -38,25 +40,15 @@ def serve(pipe: Pipe, error_output: int) -> None:
     """
     subject: Subject = pipe.recv()
     prepare_environment(subject.device, os.environ)
-    try:
-        device = resolve_device(subject.device)
-        # Only now: it imports torch, and the implementation imports Triton.
-        from moeproof.loaded_subject import LoadedSubject
-
-        loaded = LoadedSubject(subject, device)
-    except DeviceError as error:
-        pipe.send(Refused(Fault.DEVICE, str(error)))
-        return
-    except Exception as error:
-        text = str(error) if isinstance(error, ValueError) else repr(error)
-        pipe.send(Refused(Fault.IMPLEMENTATION, text))
-        return
-    pipe.send(Ready())
-    while True:
+    loaded = _load(pipe, subject)
+    while loaded is not None:
         try:
             request = pipe.recv()
         except EOFError:
             return
+        if isinstance(request, Subject):
+            loaded = _load(pipe, request)
+            continue
         if isinstance(request, DescribeRun):
             pipe.send(loaded.describe(request))
             continue
@@ -68,6 +60,25 @@ def serve(pipe: Pipe, error_output: int) -> None:
         judged = loaded.judge(request)
         faulthandler.cancel_dump_traceback_later()
         pipe.send(judged)
+
+
+def _load(pipe: Pipe, subject: Subject) -> LoadedSubject | None:
+    """Load what is judged and tell the supervisor; None if it cannot be loaded."""
+    try:
+        device = resolve_device(subject.device)
+        # Only now: it imports torch, and the implementation imports Triton.
+        from moeproof.loaded_subject import LoadedSubject
+
+        loaded = LoadedSubject(subject, device)
+    except DeviceError as error:
+        pipe.send(Refused(Fault.DEVICE, str(error)))
+        return None
+    except Exception as error:
+        text = str(error) if isinstance(error, ValueError) else repr(error)
+        pipe.send(Refused(Fault.IMPLEMENTATION, text))
+        return None
+    pipe.send(Ready())
+    return loaded
 
 
 def main(arguments: list[str]) -> None:

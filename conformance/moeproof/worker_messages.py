@@ -1,7 +1,8 @@
 """What a worker and its supervisor say to each other. Everything here is plain and picklable.
 
 The supervisor sends a :class:`Subject`, and the worker answers :class:`Ready` or
-:class:`Refused`. To a :class:`JudgeCheck` it answers :class:`CheckBegins` and then
+:class:`Refused`; a later Subject on the same device takes the first one's place. To a
+:class:`JudgeCheck` it answers :class:`CheckBegins` and then
 :class:`Judged`; to a :class:`DescribeRun` the run's metadata.
 """
 

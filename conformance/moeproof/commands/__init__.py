@@ -6,6 +6,6 @@ function from the parsed arguments to the exit code.
 
 from __future__ import annotations
 
-from moeproof.commands import fuzz, listings, merge, report, run
+from moeproof.commands import faults, fuzz, listings, merge, report, run
 
-COMMANDS = (run, fuzz, merge, report, listings)
+COMMANDS = (run, fuzz, merge, report, faults, listings)

@@ -78,6 +78,14 @@ def _models(arguments: argparse.Namespace) -> Iterable[Row]:
         )
 
 
+def _faults(arguments: argparse.Namespace) -> Iterable[Row]:
+    from moeproof.faults import FAULTS
+
+    for fault in FAULTS.values():
+        seen = f" ({', '.join(fault.stands_for)})" if fault.stands_for else ""
+        yield fault.name, f"{fault.summary}{seen} [{fault.kind}]"
+
+
 def _cases(arguments: argparse.Namespace) -> Iterable[Row]:
     from moeproof.profiles import plan
 
@@ -94,5 +102,6 @@ LISTINGS: dict[str, Callable[[argparse.Namespace], Iterable[Row]]] = {
     "patterns": _patterns,
     "checks": _checks,
     "models": _models,
+    "faults": _faults,
     "cases": _cases,
 }

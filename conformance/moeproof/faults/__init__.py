@@ -35,6 +35,7 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     """``moeproof.faults:gelu`` names a fault's implementation, as on the command line."""
-    if name in FAULTS:
-        return FAULTS[name].implementation
+    for fault in (FAULTS.get(name), CONTROL, kernel_edits.UNEDITED):
+        if fault is not None and fault.name == name:
+            return fault.implementation
     raise AttributeError(f"module {__name__!r} has no attribute or fault {name!r}")

@@ -16,7 +16,7 @@ from moeproof.variants.expert_steps import RIGHT_EXPERTS, Call, Tensor
 from moeproof.variants.router_steps import RIGHT_ROUTER
 
 Function = Callable[..., Any]
-Kind = Literal["experts", "kernel", "router"]
+Kind = Literal["experts", "kernel", "router", "right"]
 Entry = Literal["fused_experts", "route"]
 
 
@@ -29,10 +29,12 @@ class Fault:
         summary: what it does wrong, for people.
         stands_for: public issues with such a bug, as ``owner/repository#number``.
         bug_class: such as "schedule" or "precision".
-        kind: what it is made from: right experts or a right router in torch, or a kernel.
+        kind: what it is made from: right experts or a right router in torch, or a kernel;
+            "right" if nothing is wrong.
         entry: the function that is wrong; cases of the other are not judged.
         load: imports what is judged. A kernel must be imported in a worker process.
         devices: where it does something else than the right implementation at all.
+        found_in: the module in which ``--implementation`` finds it by its name.
     """
 
     name: str
@@ -43,6 +45,7 @@ class Fault:
     entry: Entry
     load: Callable[[], Implementation]
     devices: frozenset[str] = ALL_DEVICES
+    found_in: str = "moeproof.faults"
 
     @property
     def implementation(self) -> Implementation:
@@ -52,7 +55,7 @@ class Fault:
     @property
     def reference(self) -> str:
         """What ``--implementation`` calls it."""
-        return reference_of(self.name)
+        return f"{self.found_in}:{self.name}"
 
 
 def reference_of(name: str) -> str:
@@ -68,7 +71,7 @@ CONTROL = Fault(
     "nothing: all steps are right",
     (),
     "none",
-    "experts",
+    "right",
     "fused_experts",
     lambda: _RIGHT_STEPS,
 )

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from moeproof.case import Case
 from moeproof.case_id import AnyCase
@@ -13,47 +11,12 @@ from moeproof.faults.fault import Fault
 from moeproof.implementation import Implementation
 from moeproof.judge import judge, make_trial
 from moeproof.planned_case import PlannedCase
+from moeproof.report.fault_matrix import Catch, FaultResult
 from moeproof.trial import RouterTrial, Trial
-from moeproof.verdict import Outcome
+from moeproof.verdict import Outcome, Verdict
 
-
-@dataclass(frozen=True)
-class Catch:
-    """The first case in which a check caught a fault.
-
-    Attributes:
-        check: the check.
-        case_id: the case.
-        message: what the check said.
-        cases, seconds: judged and spent until then, this case included.
-    """
-
-    check: str
-    case_id: str
-    message: str
-    cases: int
-    seconds: float
-
-
-@dataclass(frozen=True)
-class FaultResult:
-    """What the checks made of one fault.
-
-    Attributes:
-        fault: the fault.
-        catches: the first catch of each check that caught it, in the order of the cases.
-        cases, seconds: judged and spent in all.
-    """
-
-    fault: Fault
-    catches: tuple[Catch, ...]
-    cases: int
-    seconds: float
-
-    @property
-    def caught(self) -> bool:
-        """Whether any check caught it."""
-        return bool(self.catches)
+Ask = Callable[[AnyCase, str], Verdict]
+"""(case, check) -> verdict, of the fault under way."""
 
 
 def same_trial(known: Trial, implementation: Implementation) -> Trial:
@@ -86,6 +49,74 @@ class Oracle:
         return trial
 
 
+def asked_here(fault: Fault, device: Device, oracle: Oracle) -> Ask:
+    """Judge a fault in this process; for faults that are made from right steps in torch."""
+    last: list[tuple[AnyCase, Trial | RouterTrial]] = []
+
+    def ask(case: AnyCase, check: str) -> Verdict:
+        if not last or last[0][0] != case:
+            last[:] = [(case, oracle.trial(case, fault, device))]
+        return judge(last[0][1], check)
+
+    return ask
+
+
+def find_catches(
+    fault: Fault,
+    planned: Sequence[PlannedCase],
+    ask: Ask,
+    *,
+    stop_at_first: bool = False,
+) -> FaultResult:
+    """Judge a fault by a plan; a check that has caught it is not asked again.
+
+    FAIL and ERROR are catches. The right steps (``CONTROL``) must have neither on the same plan.
+
+    Args:
+        fault: what is judged; cases that its wrong function takes no part in are left out.
+        planned: the cases and their checks.
+        ask: gives the verdicts.
+        stop_at_first: stop after the first case in which any check catches it.
+    """
+    catches: dict[str, Catch] = {}
+    seconds = 0.0
+    cases = 0
+    for case, checks in cases_of(fault, planned):
+        cases += 1
+        for check in checks:
+            if check in catches:
+                continue
+            verdict = ask(case, check)
+            seconds += verdict.seconds
+            if is_catch(verdict):
+                catches[check] = Catch(check, case.case_id, verdict.message, cases, seconds)
+        if catches and stop_at_first:
+            break
+    return result_of(fault, tuple(catches.values()), cases, seconds)
+
+
+def is_catch(verdict: Verdict) -> bool:
+    """Whether a verdict says that the implementation is wrong."""
+    return verdict.outcome in (Outcome.FAIL, Outcome.ERROR)
+
+
+def result_of(
+    fault: Fault, catches: tuple[Catch, ...], cases: int, seconds: float, *, not_judged: str = ""
+) -> FaultResult:
+    """What is known of a fault, without what is needed to judge it."""
+    return FaultResult(
+        name=fault.name,
+        kind=fault.kind,
+        bug_class=fault.bug_class,
+        summary=fault.summary,
+        stands_for=fault.stands_for,
+        catches=catches,
+        cases=cases,
+        seconds=seconds,
+        not_judged=not_judged,
+    )
+
+
 def judge_fault(
     fault: Fault,
     planned: Sequence[PlannedCase],
@@ -94,34 +125,15 @@ def judge_fault(
     oracle: Oracle | None = None,
     stop_at_first: bool = False,
 ) -> FaultResult:
-    """Judge a fault by a plan; a check that has caught it is not asked again.
-
-    FAIL and ERROR are catches. The right steps (``CONTROL``) must have neither on the same plan.
+    """:func:`find_catches` in this process.
 
     Args:
-        fault: what is judged; cases of the other kind are left out.
-        planned: the cases and their checks.
+        fault, planned, stop_at_first: as for :func:`find_catches`.
         device: where to run.
         oracle: shared with other calls, to save time.
-        stop_at_first: stop at the first catch of any check.
     """
-    oracle = oracle or Oracle()
-    catches: dict[str, Catch] = {}
-    started = time.perf_counter()
-    cases = 0
-    for case, checks in _cases_of_kind(fault, planned):
-        cases += 1
-        trial = oracle.trial(case, fault, device)
-        for check in checks:
-            if check in catches:
-                continue
-            verdict = judge(trial, check)
-            if verdict.outcome in (Outcome.FAIL, Outcome.ERROR):
-                seconds = time.perf_counter() - started
-                catches[check] = Catch(check, case.case_id, verdict.message, cases, seconds)
-        if catches and stop_at_first:
-            break
-    return FaultResult(fault, tuple(catches.values()), cases, time.perf_counter() - started)
+    ask = asked_here(fault, device, oracle or Oracle())
+    return find_catches(fault, planned, ask, stop_at_first=stop_at_first)
 
 
 def fault_matrix(
@@ -131,37 +143,16 @@ def fault_matrix(
     *,
     stop_at_first: bool = False,
 ) -> Iterator[FaultResult]:
-    """The result of each fault, one after the other."""
+    """The result of each fault, one after the other, in this process."""
     oracle = Oracle()
     for fault in faults:
         yield judge_fault(fault, planned, device, oracle=oracle, stop_at_first=stop_at_first)
 
 
-def _cases_of_kind(
+def cases_of(
     fault: Fault, planned: Sequence[PlannedCase]
 ) -> Iterator[tuple[AnyCase, tuple[str, ...]]]:
+    """The cases that call a fault's wrong function, with their checks."""
     for item in planned:
         if isinstance(item.case, Case) == (fault.entry == "fused_experts"):
             yield item.case, item.checks
-
-
-def as_markdown(results: Sequence[FaultResult]) -> str:
-    """A table with one row a fault: what it is, which checks caught it, and where first.
-
-    The number beside a check is how many cases of the fault's kind it needed.
-    """
-    lines = ["| fault | what is wrong | seen in | caught by | first in |", "|---|---|---|---|---|"]
-    for result in results:
-        fault = result.fault
-        seen = ", ".join(_link(issue) for issue in fault.stands_for)
-        checks = ", ".join(f"{catch.check} {catch.cases}" for catch in result.catches)
-        first = f"`{result.catches[0].case_id}`" if result.caught else ""
-        cells = (f"`{fault.name}`", fault.summary, seen, checks or "**not caught**", first)
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
-
-
-def _link(issue: str) -> str:
-    """A Markdown link to a public issue given as ``owner/repository#number``."""
-    repository, number = issue.split("#")
-    return f"[{repository.split('/')[1]}#{number}](https://github.com/{repository}/issues/{number})"

@@ -106,3 +106,11 @@ def test_a_write_beside_an_allocation_is_noticed(position: int) -> None:
     overrun = allocations.overrun()
     assert overrun is not None
     assert "(3, 5)" in overrun
+
+
+def test_ids_and_weights_of_one_shape_lie_differently() -> None:
+    """A kernel that reads weights by the strides of ids must not be right by chance."""
+    shape = (4, 2)
+    ids, weights = np.zeros(shape, np.int32), np.zeros(shape, np.float32)
+    placed = [place(array, layout=Layout.ROW_PADDED, device=CPU) for array in (ids, weights)]
+    assert placed[0].tensor.stride() != placed[1].tensor.stride()

@@ -5,16 +5,15 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
 from moeproof.case_id import parse_case_id
 from moeproof.devices import Device
 from moeproof.faults import CONTROL, FAULTS
-from moeproof.faults.matrix import as_markdown, fault_matrix, judge_fault
+from moeproof.faults.known_catches import known_catches, read_known_catches
+from moeproof.faults.matrix import fault_matrix, judge_fault
 from moeproof.implementation import Implementation, ImplementationError, load_implementation
 from moeproof.judge import judge, make_trial
 from moeproof.planned_case import PlannedCase
@@ -23,16 +22,17 @@ from moeproof.verdict import Outcome, Verdict
 
 CPU = Device("cpu")
 IN_TORCH = [name for name, fault in FAULTS.items() if fault.kind != "kernel"]
-CATCHING = json.loads(Path(__file__).with_name("catching_cases.json").read_text(encoding="utf-8"))
+KNOWN = read_known_catches()
 
 
 def judged(implementation: Implementation, name: str) -> Verdict:
-    case = parse_case_id(CATCHING[name]["case_id"])
-    return judge(make_trial(case, implementation, CPU), CATCHING[name]["check"])
+    known = KNOWN[name]
+    trial = make_trial(parse_case_id(known.case_id), implementation, CPU)
+    return judge(trial, known.check)
 
 
 def test_a_case_is_known_for_every_fault() -> None:
-    assert list(CATCHING) == IN_TORCH
+    assert list(KNOWN) == [n for n, fault in FAULTS.items() if "cpu" in fault.devices]
 
 
 @pytest.mark.parametrize("name", IN_TORCH)
@@ -43,9 +43,8 @@ def test_caught(name: str) -> None:
     assert wrong.outcome in (Outcome.FAIL, Outcome.ERROR)
 
 
-def test_the_cases_are_those_of_the_quick_profile() -> None:
-    planned = {(item.case.case_id, check) for item in plan("quick", "cpu") for check in item.checks}
-    assert {(entry["case_id"], entry["check"]) for entry in CATCHING.values()} <= planned
+def test_what_is_known_is_part_of_the_quick_profile() -> None:
+    assert list(known_catches(plan("quick", "cpu"))) == list(KNOWN)
 
 
 @pytest.mark.parametrize("fault", FAULTS.values(), ids=lambda fault: fault.name)
@@ -98,9 +97,3 @@ def test_the_matrix_judges_routers_by_their_own_cases() -> None:
 def test_right_steps_are_not_caught(entry: str) -> None:
     result = judge_fault(replace(CONTROL, entry=entry), PLANNED, CPU)  # type: ignore[arg-type]
     assert not result.caught
-
-
-def test_the_table_links_issues_and_says_what_was_missed() -> None:
-    table = as_markdown(list(fault_matrix([FAULTS["scaling_twice"]], PLANNED, CPU)))
-    assert "[vllm#45037](https://github.com/vllm-project/vllm/issues/45037)" in table
-    assert "**not caught**" in table

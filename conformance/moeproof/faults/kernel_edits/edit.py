@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 
 from moeproof.checks.check import ALL_DEVICES
 from moeproof.faults.fault import Entry, Fault, reference_of, register
-from moeproof.faults.kernel_edits.edited_package import SourceEdit, load_edited
+from moeproof.faults.kernel_edits.edited_package import EditError, SourceEdit, load_edited
 from moeproof.implementation import Implementation, load_implementation
 
 PACKAGE = "moe_dispatch"
 """The package whose kernels are edited; its adapter has the same name."""
+
+UNEDITED = Fault(
+    "no_edit",
+    "nothing: the kernels as they are",
+    (),
+    "none",
+    "right",
+    "fused_experts",
+    partial(load_implementation, PACKAGE),
+)
+"""What every check must pass that catches an edited kernel."""
 
 KERNEL_EDITS: dict[str, SourceEdit] = {}
 """The edit of each kernel fault, by the fault's name."""
@@ -51,9 +62,13 @@ def kernel_fault(
     )
 
 
+@cache
 def _load(name: str, edit: SourceEdit) -> Implementation:
     """The adapter's implementation and claims, with the edited kernels."""
-    copy = load_edited(PACKAGE, edit, name=f"{PACKAGE}_with_{name}")
+    try:
+        copy = load_edited(PACKAGE, edit, name=f"{PACKAGE}_with_{name}")
+    except EditError as error:
+        raise EditError(f"fault {name!r} cannot be planted: {error}") from error
     return replace(
         load_implementation(PACKAGE),
         name=reference_of(name),
