@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from moeproof.blindness import blind_spot
+from moeproof.blindness import blind_spot, examine_experts
 from moeproof.checks.check import Check, is_expert_case, missing_for_experts
 from moeproof.checks.error_evidence import with_error_sketch
 from moeproof.inputs import ExpertInputs
@@ -91,7 +91,7 @@ def judge_output(output: NDArray[Any], *, inputs: ExpertInputs, interval: Interv
 
 def require_sight(inputs: ExpertInputs, interval: Interval) -> None:
     """Raise VacuousCaseError if the interval would let a gross error pass."""
-    unseen = blind_spot(inputs, interval)
+    unseen = blind_spot(examine_experts(inputs, interval))
     if unseen is not None:
         raise VacuousCaseError(f"{unseen} would pass")
 

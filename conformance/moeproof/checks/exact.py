@@ -14,6 +14,7 @@ from moeproof.checks.accuracy import require_sight, worst_element
 from moeproof.checks.check import Check, missing_for_experts
 from moeproof.digests import bits_of, input_digest, output_digest
 from moeproof.frozen_vectors import FrozenVector, frozen_vectors
+from moeproof.oracle import Interval
 from moeproof.oracle.rounding import round_to_nearest
 from moeproof.trial import Trial
 from moeproof.verdict import Finding, Outcome
@@ -50,13 +51,7 @@ def judge_exact(trial: Trial) -> Finding:
     figures = {"wrong_elements": float(wrong.sum())}
     evidence: dict[str, Any] = {"output_digest": output_digest(bits)}
     if not wrong.any():
-        exactly = replace(
-            trial.interval,
-            lower=expected,
-            upper=expected,
-            overflow=np.zeros(expected.shape, dtype=bool),
-        )
-        require_sight(trial.inputs, exactly)
+        require_sight(trial.inputs, exact_interval(trial))
         return Finding(Outcome.PASS, figures=figures, evidence=evidence)
     distance = np.where(wrong, np.nan_to_num(np.abs(actual - expected), nan=np.inf), -1.0)
     worst = worst_element(actual, ratio=distance, inputs=trial.inputs, interval=trial.interval)
@@ -66,6 +61,13 @@ def judge_exact(trial: Trial) -> Finding:
         f"{worst.actual:.9g}, exact {expected[worst.token, worst.column]:.9g}"
     )
     return Finding(Outcome.FAIL, message, figures, worst, evidence)
+
+
+def exact_interval(trial: Trial) -> Interval:
+    """The interval that holds the exact result and nothing else."""
+    expected = _expected(trial)
+    judged_everywhere = np.zeros(expected.shape, dtype=bool)
+    return replace(trial.interval, lower=expected, upper=expected, overflow=judged_everywhere)
 
 
 def _expected(trial: Trial) -> Float64Array:

@@ -9,6 +9,7 @@ from moeproof.oracle.experts import ExpertIntervals, expert_interval
 from moeproof.oracle.forward import Contributions, expert_contributions, expert_forward
 from moeproof.oracle.inference import Nearest, ProfileInference
 from moeproof.oracle.interval import Interval
+from moeproof.oracle.right_routing import RightRouting, largest_places, right_routing
 from moeproof.oracle.router import RoutingViolation, judge_routing
 from moeproof.oracle.statistic import R_LIMIT, R_MINIMUM_OUTPUTS, r_statistic
 from moeproof.rounding_profile import UNDECLARED, RoundingProfile, candidate_profiles
@@ -17,11 +18,12 @@ __all__ = [
     "R_LIMIT",
     "R_MINIMUM_OUTPUTS",
     "UNDECLARED",
-    "ExpertIntervals",
     "Contributions",
+    "ExpertIntervals",
     "Interval",
     "Nearest",
     "ProfileInference",
+    "RightRouting",
     "RoundingProfile",
     "RoutingViolation",
     "candidate_profiles",
@@ -29,5 +31,7 @@ __all__ = [
     "expert_forward",
     "expert_interval",
     "judge_routing",
+    "largest_places",
     "r_statistic",
+    "right_routing",
 ]

@@ -92,7 +92,7 @@ def judge_routing(
             raise ValueError(f"{name} must have shape {(tokens, top_k)}, got {array.shape}")
     ids = topk_ids.astype(np.int64)
     by_row = {violation.row: violation for violation in _id_violations(ids, experts)}
-    judged = _rows_with_scores(logits)
+    judged = rows_with_scores(logits)
     judged[list(by_row)] = False
     # Rows that are not judged further take harmless values, and what is found there is dropped.
     logits = np.where(judged[:, None], logits, 0.0)
@@ -123,8 +123,8 @@ def judge_routing(
     return [by_row[row] for row in sorted(by_row)]
 
 
-def _rows_with_scores(logits: Float64Array) -> BoolArray:
-    """(T,): rows of finite values and -Inf, at least one of them finite."""
+def rows_with_scores(logits: Float64Array) -> BoolArray:
+    """(T,): rows of logits (T, E) that are finite or -Inf, at least one of them finite."""
     usable = (logits < np.inf).all(axis=1)  # NaN is not less either
     return np.asarray(usable & np.isfinite(logits).any(axis=1))
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from moeproof.blindness import Sight, blind_spot, examine
+from moeproof.blindness import Sight, blind_spot, examine_experts
 from moeproof.case import Case
 from moeproof.inputs import ExpertInputs, make_inputs
 from moeproof.oracle import Interval, expert_interval
@@ -38,7 +38,7 @@ def interval_of(case_id: str, inputs: ExpertInputs) -> Interval:
 
 
 def sights(case_id: str) -> dict[str, Sight]:
-    return {sight.corruption: sight for sight in examine(*judged(case_id))}
+    return {sight.corruption: sight for sight in examine_experts(*judged(case_id))}
 
 
 RANDOM = "T33-H40-I24-E8-K2-{}/uniform/random/contiguous/0"
@@ -65,9 +65,9 @@ def test_a_bound_that_is_too_wide_is_a_blind_spot(dtype: str) -> None:
     inputs, interval = judged(RANDOM.format(dtype))
     size = np.abs(interval.centre).max()
     wide = replace(interval, lower=interval.lower - size, upper=interval.upper + size)
-    found = list(examine(inputs, wide))
+    found = list(examine_experts(inputs, wide))
     assert {sight.corruption for sight in found if sight.blind} == CORRUPTIONS
-    assert blind_spot(inputs, wide) == "zeros everywhere"
+    assert blind_spot(examine_experts(inputs, wide)) == "zeros everywhere"
 
 
 def test_inputs_that_are_too_small_are_a_blind_spot() -> None:
@@ -76,7 +76,7 @@ def test_inputs_that_are_too_small_are_a_blind_spot() -> None:
     inputs = make_inputs(Case.parse(case_id))
     tiny = (inputs.hidden_states.astype(np.float64) * 1e-6).astype(np.float16)
     inputs = replace(inputs, hidden_states=tiny)
-    assert blind_spot(inputs, interval_of(case_id, inputs)) == "zeros everywhere"
+    assert blind_spot(examine_experts(inputs, interval_of(case_id, inputs))) == "zeros everywhere"
 
 
 def widened(interval: Interval, rows: object, columns: object) -> Interval:
@@ -100,19 +100,21 @@ EVERY = slice(None)
 )
 def test_a_region_that_is_not_judged_is_named(rows: object, columns: object, blind: str) -> None:
     inputs, interval = judged(RANDOM.format("bf16"))
-    assert blind_spot(inputs, widened(interval, rows, columns)) == blind
+    assert blind_spot(examine_experts(inputs, widened(interval, rows, columns))) == blind
 
 
 def test_an_expert_that_would_not_be_missed_is_named() -> None:
     inputs, interval = judged(RANDOM.format("bf16"))
     rows = (inputs.topk_ids == 5).any(axis=1)
-    examples = [sight.example for sight in examine(inputs, widened(interval, rows, EVERY))]
+    examples = [sight.example for sight in examine_experts(inputs, widened(interval, rows, EVERY))]
     assert "an output without expert 5" in examples
 
 
 def test_swapped_rows_that_would_pass_are_named() -> None:
     inputs, interval = judged(RANDOM.format("bf16"))
-    examples = [sight.example for sight in examine(inputs, widened(interval, slice(11, 13), EVERY))]
+    examples = [
+        sight.example for sight in examine_experts(inputs, widened(interval, slice(11, 13), EVERY))
+    ]
     assert "rows 11 and 12 swapped" in examples
 
 
@@ -123,11 +125,11 @@ def test_a_token_whose_experts_give_nothing_is_a_blind_spot() -> None:
     states = inputs.hidden_states.copy()
     states[3] = 0
     inputs = replace(inputs, hidden_states=states)
-    assert blind_spot(inputs, interval_of(case_id, inputs)) == "zeros in row 3"
+    assert blind_spot(examine_experts(inputs, interval_of(case_id, inputs))) == "zeros in row 3"
 
 
 def counts(case_id: str) -> Iterator[tuple[str, int, int, int, int, int]]:
-    for sight in examine(*judged(case_id)):
+    for sight in examine_experts(*judged(case_id)):
         yield (
             sight.corruption, sight.refused, sight.idle, sight.unjudged, sight.small, sight.blind
         )  # fmt: skip
@@ -163,7 +165,7 @@ def test_what_may_overflow_is_counted_as_unjudged() -> None:
     overflow[4] = True
     rows = next(
         sight
-        for sight in examine(inputs, replace(interval, overflow=overflow))
+        for sight in examine_experts(inputs, replace(interval, overflow=overflow))
         if sight.corruption == "a row of zeros"
     )
     assert (rows.refused, rows.unjudged, rows.blind) == (32, 1, 0)

@@ -1,12 +1,7 @@
-"""Would the judgement of a case refuse gross errors? If not, its PASS says nothing.
+"""Gross errors of ``fused_experts``: parts of the output zeroed, experts dropped, rows swapped.
 
-A right output is spoilt in the ways in which kernels go wrong as a whole: everything, one row, one
-column or one tile is zero, an expert is left out, two rows change places. Each is put before the
-interval that judges the implementation. One that would pass is a blind spot, unless there is
-nothing to see: the routing leaves the spoilt part idle, an overflow is allowed there, or nothing
-changes by as much as ``SUBSTANTIAL`` times what the row's outputs would be at random signs. That
-yardstick knows nothing of the bounds, so a bound that grows too wide shows, and so do inputs that
-have become too small.
+One must be refused if it changes some element by ``SUBSTANTIAL`` times what the token's outputs
+would be at random signs.
 """
 
 from __future__ import annotations
@@ -17,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from moeproof.blindness.sight import Sight
 from moeproof.inputs import ExpertInputs
 from moeproof.oracle import Contributions, Interval, expert_contributions
 from moeproof.oracle.rounding import round_to_nearest
@@ -33,35 +29,7 @@ Outputs that cancel by chance are as small as that, and say as little.
 _TILE = 16  # rows and columns: the smallest tile of a matrix unit
 
 
-@dataclass(frozen=True)
-class Sight:
-    """How the judgement of one case takes one kind of corruption.
-
-    Attributes:
-        corruption: what is spoilt, in words.
-        refused: instances that would be refused.
-        idle: not applicable, because no slot with a routing weight has a part in them.
-        unjudged: not applicable, because all that they change may overflow.
-        small: not applicable, because nothing that they change is substantial.
-        blind: instances that ought to be refused and would pass.
-        example: the first of these in words, or an empty string.
-    """
-
-    corruption: str
-    refused: int
-    idle: int
-    unjudged: int
-    small: int
-    blind: int
-    example: str = ""
-
-
-def blind_spot(inputs: ExpertInputs, interval: Interval) -> str | None:
-    """A gross error that the interval would let pass, in words, or None."""
-    return next((sight.example for sight in examine(inputs, interval) if sight.blind), None)
-
-
-def examine(inputs: ExpertInputs, interval: Interval) -> Iterator[Sight]:
+def examine_experts(inputs: ExpertInputs, interval: Interval) -> Iterator[Sight]:
     """How the interval (T, H) of a case takes every kind of corruption of a right output."""
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
         parts = expert_contributions(inputs)
@@ -114,30 +82,6 @@ class _RightOutput:
         return ~inside & self.judged[rows]
 
 
-def _sight(
-    corruption: str,
-    *,
-    active: BoolArray,
-    judged: BoolArray,
-    substantial: BoolArray,
-    refused: BoolArray,
-    describe: Callable[[int], str],
-) -> Sight:
-    """Counts from one truth value of each kind for every instance, (N,) or (N, M)."""
-    reachable = active & judged
-    blind = reachable & substantial & ~refused
-    first = np.flatnonzero(blind)
-    return Sight(
-        corruption=corruption,
-        refused=int(refused.sum()),
-        idle=int((~active & ~refused).sum()),
-        unjudged=int((active & ~judged & ~refused).sum()),
-        small=int((reachable & ~substantial & ~refused).sum()),
-        blind=int(blind.sum()),
-        example=describe(int(first[0])) if first.size else "",
-    )
-
-
 def _zeroed(right: _RightOutput) -> Iterator[Sight]:
     """Zeros everywhere, in one row, in one column, in one tile."""
     tokens, hidden = right.value.shape
@@ -172,7 +116,7 @@ def _zeroed(right: _RightOutput) -> Iterator[Sight]:
             return describe(index // across * height, index % across * width)
 
         by_region = {name: _any(array, height, width) for name, array in elements.items()}
-        yield _sight(corruption, **by_region, describe=describe_instance)
+        yield Sight.of(corruption, **by_region, describe=describe_instance)
 
 
 def _any(elements: BoolArray, height: int, width: int) -> BoolArray:
@@ -199,7 +143,7 @@ def _experts_dropped(parts: Contributions, right: _RightOutput) -> Sight:
     def of_expert(pairs: BoolArray) -> BoolArray:
         return np.asarray(np.bincount(expert, weights=pairs, minlength=len(experts)) > 0)
 
-    return _sight(
+    return Sight.of(
         "an expert dropped",
         active=of_expert(weighs),
         judged=of_expert(weighs & judged.any(axis=1)),
@@ -218,7 +162,7 @@ def _rows_swapped(right: _RightOutput) -> Sight:
     change = np.abs(right.interval.centre[first] - right.interval.centre[second])
     least = np.minimum(right.substantial[first], right.substantial[second])
     refused = right.refuses(first, right.value[second]) | right.refuses(second, right.value[first])
-    return _sight(
+    return Sight.of(
         "two rows swapped",
         active=(right.active[first] | right.active[second])[:, 0],
         judged=both.any(axis=1),
