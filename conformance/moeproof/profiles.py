@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from moeproof import router_cases
 from moeproof.case import Case, Layout, ValueFamily
-from moeproof.case_id import AnyCase
+from moeproof.case_id import AnyCase, parse_case_id
 from moeproof.curated_routing import curated_routings
 from moeproof.exact_values import smallest_hidden_size
 from moeproof.frozen_vectors import frozen_vectors
@@ -17,6 +17,7 @@ from moeproof.number_format import STORAGE_FORMATS
 from moeproof.patterns import NEEDS_SIZES, PATTERNS
 from moeproof.planned_case import PlannedCase
 from moeproof.problem import Problem
+from moeproof.regressions import regressions
 
 DTYPES = tuple(STORAGE_FORMATS)
 
@@ -189,6 +190,7 @@ def _quick(device_name: str) -> Iterator[AnyCase]:
     yield from _curated_cases(40, 24)
     yield from _model_cases((5,))
     yield from router_cases.small()
+    yield from (parse_case_id(kept.case_id) for kept in regressions().values())
 
 
 def _standard(device_name: str) -> Iterator[AnyCase]:
@@ -237,7 +239,11 @@ def _gpu_sizes() -> Iterator[AnyCase]:
 PROFILES = {
     profile.name: profile
     for profile in (
-        Profile("quick", "every pattern, value family, layout and size edge once", _quick),
+        Profile(
+            "quick",
+            "every pattern, value family, layout and size edge once, and what once failed",
+            _quick,
+        ),
         Profile("standard", "more seeds; on a GPU also large problems", _standard),
         Profile("exhaustive", "many seeds of everything; hours under an interpreter", _exhaustive),
     )

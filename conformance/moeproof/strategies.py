@@ -65,9 +65,7 @@ def cases(limits: SizeLimits) -> SearchStrategy[AnyCase]:
 @st.composite
 def expert_cases(draw: DrawFn, limits: SizeLimits) -> Case:
     """Cases of the experts: routing first, then everything else."""
-    routed, pattern = draw(
-        st.one_of(group_size_routings(limits), named_routings(limits), curated_routing_cases())
-    )
+    routed, pattern = draw(routings(limits))
     values = draw(st.sampled_from(_VALUES))
     widest = max(_NARROW, min(limits.width, isqrt(limits.weights // routed.num_experts)))
     narrowest = 1 if routed.num_tokens >= _TOKENS_FOR_ANY_WIDTH else _NARROW
@@ -87,6 +85,20 @@ def expert_cases(draw: DrawFn, limits: SizeLimits) -> Case:
         draw(_SEEDS),
         draw(st.sampled_from(UnwrittenMemory)),
     )
+
+
+@st.composite
+def routings(draw: DrawFn, limits: SizeLimits) -> tuple[Problem, str]:
+    """Sizes and a routing pattern that fits them; widths and storage are still to be drawn.
+
+    A named routing is drawn always, and perhaps put aside: what shrinks can then become one by
+    leaving choices out.
+    """
+    named = draw(named_routings(limits))
+    source = draw(st.sampled_from(("named", "group sizes", "group sizes", "curated")))
+    if source == "group sizes":
+        return draw(group_size_routings(limits))
+    return named if source == "named" else draw(curated_routing_cases())
 
 
 @st.composite
@@ -138,10 +150,13 @@ def named_routings(draw: DrawFn, limits: SizeLimits) -> tuple[Problem, str]:
 
 @st.composite
 def curated_routing_cases(draw: DrawFn) -> tuple[Problem, str]:
-    """One of the hand-made routings."""
-    curated = curated_routings()[draw(st.sampled_from(sorted(curated_routings())))]
-    sizes_of_routing = (curated.num_tokens, 1, 1, curated.num_experts, curated.top_k)
-    return Problem(*sizes_of_routing, "bf16"), f"curated:{curated.name}"
+    """One of the hand-made routings, of which the one with the fewest slots is the simplest."""
+    by_slots = sorted(
+        curated_routings().values(), key=lambda routing: routing.num_tokens * routing.top_k
+    )
+    curated = draw(st.sampled_from(by_slots))
+    problem = Problem(curated.num_tokens, 1, 1, curated.num_experts, curated.top_k, "bf16")
+    return problem, f"curated:{curated.name}"
 
 
 @st.composite

@@ -1,0 +1,1 @@
+"""The fuzzer: cases nobody listed, drawn by hypothesis, until the time is over."""
