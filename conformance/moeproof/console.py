@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from moeproof.rounding_conclusion import RoundingConclusion, conclude
 from moeproof.verdict import Outcome, Verdict
 
 _SECONDS_BETWEEN_LINES = 5.0
@@ -90,7 +91,9 @@ def print_summary(
     slowest = max(verdicts, key=lambda verdict: verdict.seconds)
     _plain(console, f"slowest: {slowest.check} of {slowest.case_id}, {slowest.seconds:.2f} s")
     _print_unsupported(console, verdicts)
-    _print_failures(console, verdicts)
+    conclusions = conclude(verdicts)
+    _print_rounding(console, conclusions)
+    _print_failures(console, [*verdicts, *(each.as_verdict() for each in conclusions)])
 
 
 def _table(verdicts: Sequence[Verdict]) -> Table:
@@ -130,6 +133,13 @@ def _print_unsupported(console: Console, verdicts: Sequence[Verdict]) -> None:
         _plain(console, "not judged, as the implementation does not claim it:")
     for reason, count in reasons.most_common():
         _plain(console, f"  {count} x {reason}")
+
+
+def _print_rounding(console: Console, conclusions: Sequence[RoundingConclusion]) -> None:
+    """What was inferred, or that the declared profile was kept; failures come further down."""
+    for conclusion in conclusions:
+        if conclusion.outcome is Outcome.PASS:
+            _plain(console, f"rounding in {conclusion.dtype}: {conclusion.message}")
 
 
 def _print_failures(console: Console, verdicts: Sequence[Verdict]) -> None:

@@ -11,7 +11,6 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from moeproof.rounding_profile import RoundingProfile
 from moeproof.verdict import Outcome, Verdict
 
 CHECK = "rounding"
@@ -28,6 +27,7 @@ class RoundingConclusion:
         cases: how many were judged.
         surviving: names of the profiles that explain them all, the tightest first.
         conflict: where there is none, ids of a few cases that leave none together.
+        reproducer: the command that comes to the same conclusion from these; empty for PASS.
     """
 
     dtype: str
@@ -35,6 +35,7 @@ class RoundingConclusion:
     cases: int
     surviving: tuple[str, ...]
     conflict: tuple[str, ...]
+    reproducer: str
 
     @property
     def outcome(self) -> Outcome:
@@ -44,26 +45,28 @@ class RoundingConclusion:
     @property
     def message(self) -> str:
         """What was found, in a sentence."""
-        if not self.surviving:
-            what = "a rounding profile" if self.declared is None else "the declared profile"
-            among = f"; these {len(self.conflict)} rule out all of them" * (len(self.conflict) > 1)
-            return f"{self._cases} do not fit {what}{among}"
+        cases = "the one case" if self.cases == 1 else f"all {self.cases} cases"
         if self.declared is not None:
-            return f"{self._cases} fit the declared profile {self.declared}"
+            fits = "fits" if self.surviving else "does not fit"
+            return f"the declared rounding profile {self.declared} {fits} {cases}"
+        if not self.surviving:
+            return f"no rounding profile fits {cases}; none is left by {', '.join(self.conflict)}"
         others = len(self.surviving) - 1
-        beside = f" ({others} looser ones do as well)" if others else ""
-        return f"{self._cases} fit {self.surviving[0]}{beside}"
+        beside = f", as {others} looser do" if others > 1 else ", as 1 looser does" * others
+        return f"{self.surviving[0]} fits {cases}{beside}"
 
-    @property
-    def _cases(self) -> str:
-        return f"all {self.cases} cases together"
-
-    def reproducer(self, *, implementation: str, device: str) -> str:
-        """The command that comes to the same conclusion from the conflicting cases alone."""
-        cases = " ".join(shlex.quote(case_id) for case_id in self.conflict)
-        return (
-            f"moeproof run --case {cases} --implementation {shlex.quote(implementation)} "
-            f"--device {device}"
+    def as_verdict(self) -> Verdict:
+        """The conclusion beside the verdicts that it is drawn from."""
+        return Verdict(
+            case_id=f"all {self.dtype} cases together",
+            check=CHECK,
+            outcome=self.outcome,
+            message=self.message,
+            figures={"surviving_profiles": float(len(self.surviving))},
+            worst=None,
+            evidence={},
+            seconds=0.0,
+            reproducer=self.reproducer,
         )
 
 
@@ -78,24 +81,21 @@ def conclude(verdicts: Iterable[Verdict]) -> tuple[RoundingConclusion, ...]:
 
 def _conclude(dtype: str, verdicts: Sequence[Verdict]) -> RoundingConclusion:
     by_case = {verdict.case_id: frozenset(verdict.evidence["surviving"]) for verdict in verdicts}
-    surviving = frozenset.intersection(*by_case.values())
+    common = frozenset.intersection(*by_case.values())
+    first = min(verdicts, key=lambda verdict: verdict.case_id)
+    conflict = () if common else _conflict(by_case)
     return RoundingConclusion(
         dtype=dtype,
-        declared=verdicts[0].evidence["declared"],
+        declared=first.evidence["declared"],
         cases=len(by_case),
-        surviving=tuple(sorted(surviving, key=lambda name: (_looseness(name), name))),
-        conflict=() if surviving else _conflict(by_case),
+        surviving=tuple(name for name in first.evidence["surviving"] if name in common),
+        conflict=conflict,
+        reproducer=_reproducer(first.reproducer, conflict) if conflict else "",
     )
 
 
-def _looseness(name: str) -> tuple[bool, int]:
-    """A sum in the storage format has a wide interval; of the others the plainest comes first."""
-    profile = RoundingProfile.parse(name)
-    return profile.combine_in_output_dtype, profile.roundings
-
-
 def _conflict(by_case: dict[str, frozenset[str]]) -> tuple[str, ...]:
-    """A few cases that have no profile in common: always the one that leaves the fewest."""
+    """A few cases that have no profile in common: next is always the one that leaves the fewest."""
     chosen: list[str] = []
     left: frozenset[str] = frozenset.union(*by_case.values())
     while left or not chosen:
@@ -103,3 +103,10 @@ def _conflict(by_case: dict[str, frozenset[str]]) -> tuple[str, ...]:
         chosen.append(case_id)
         left &= by_case[case_id]
     return tuple(chosen)
+
+
+def _reproducer(of_one_case: str, case_ids: Sequence[str]) -> str:
+    """``moeproof run`` with the cases, and with the same options as for one of them."""
+    _, _, options = of_one_case.partition(f" --check {CHECK} ")
+    cases = " ".join(shlex.quote(case_id) for case_id in case_ids)
+    return f"moeproof run --case {cases} {options}"

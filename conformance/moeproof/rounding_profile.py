@@ -67,11 +67,16 @@ class RoundingProfile:
         return ",".join(differing) or "undeclared"
 
     @property
-    def roundings(self) -> int:
-        """How many values are always rounded to storage on the way to one slot's output."""
+    def looseness(self) -> tuple[bool, int]:
+        """Sorts profiles: tight and plain ones come first.
+
+        A sum in the storage format has a wide interval. Of other profiles the one with the fewest
+        roundings comes first.
+        """
         points = (self.gate_up, self.silu, self.intermediate, self.expert_output)
         between = self.weights_applied == "between"
-        return points.count("yes") + between + self.weights_in_storage_dtype
+        roundings = points.count("yes") + between + self.weights_in_storage_dtype
+        return self.combine_in_output_dtype, roundings
 
     @classmethod
     def parse(cls, name: str) -> RoundingProfile:

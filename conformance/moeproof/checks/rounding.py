@@ -24,12 +24,11 @@ def judge_rounding(trial: Trial) -> Finding:
     """Judge the output by the declared profile, or else by every candidate.
 
     Figures: ``surviving_profiles``. Evidence: ``dtype``, ``declared`` (a profile's name, or None)
-    and ``surviving`` (names).
+    and ``surviving`` (names, the tightest first).
     """
     survives = trial.inference.surviving(trial.output)
-    surviving = [
-        profile.name for profile, fits in zip(trial.candidates, survives, strict=True) if fits
-    ]
+    fitting = [profile for profile, fits in zip(trial.candidates, survives, strict=True) if fits]
+    surviving = [profile.name for profile in sorted(fitting, key=lambda each: each.looseness)]
     figures = {"surviving_profiles": float(len(surviving))}
     evidence = {
         "dtype": trial.case.problem.dtype,

@@ -12,6 +12,7 @@ from moeproof.report import CutReport, ReportWriter, RunMetadata, Shard
 from moeproof.report.identity import deciding_differences
 from moeproof.report.report import plan_digest, planned_pairs
 from moeproof.report_directory import ReportDirectory
+from moeproof.rounding_conclusion import conclude
 from moeproof.runner import JudgePool, Subject
 from moeproof.usage_error import UsageError
 from moeproof.verdict import Outcome, Verdict
@@ -77,8 +78,12 @@ def judge_plan(
 
 
 def exit_code(verdicts: Sequence[Verdict]) -> int:
-    """0 if all that was judged passed, 1 if not. Raises UsageError if nothing was judged."""
-    outcomes = {verdict.outcome for verdict in verdicts}
+    """0 if all that was judged passed and fits one rounding profile, 1 if not.
+
+    Raises:
+        UsageError: nothing was judged.
+    """
+    outcomes = {verdict.outcome for verdict in (*verdicts, *conclude(verdicts))}
     if outcomes & {Outcome.FAIL, Outcome.ERROR}:
         return 1
     if Outcome.PASS not in outcomes:

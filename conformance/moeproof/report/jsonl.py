@@ -26,7 +26,7 @@ from moeproof.report.report import (
     planned_pairs,
 )
 from moeproof.report.schema import violation
-from moeproof.verdict import Outcome, Verdict
+from moeproof.verdict import Verdict
 
 
 class ReportWriter:
@@ -55,7 +55,7 @@ class ReportWriter:
         self._path = path
         self._earlier = earlier
         self._due = set(planned_pairs(planned))
-        self._counts = dict.fromkeys(Outcome, 0)
+        self._judged: list[Verdict] = []
         self._header = Header(
             metadata=metadata,
             planned_cases=len({case_id for case_id, _ in self._due}),
@@ -67,7 +67,7 @@ class ReportWriter:
         )
         for verdict in earlier.verdicts if earlier else ():
             self._due.remove((verdict.case_id, verdict.check))
-            self._counts[verdict.outcome] += 1
+            self._judged.append(verdict)
 
     def __enter__(self) -> ReportWriter:
         line = header_line(self._header)
@@ -96,7 +96,7 @@ class ReportWriter:
             )
         self._write(verdict_line(verdict))
         self._due.remove(pair)
-        self._counts[verdict.outcome] += 1
+        self._judged.append(verdict)
 
     def __exit__(
         self,
@@ -114,7 +114,7 @@ class ReportWriter:
                     f"check {check!r} of case {case_id!r}"
                 )
             seconds = time.perf_counter() - self._started
-            self._write(footer_line(Footer(self._counts, sum(self._counts.values()), seconds)))
+            self._write(footer_line(Footer.of(self._judged, seconds=seconds)))
             os.fsync(self._file.fileno())
 
     def _write(self, line: Line) -> None:

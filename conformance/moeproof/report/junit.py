@@ -16,10 +16,11 @@ from moeproof.verdict import Outcome, Verdict
 
 def render_junit(report: Report) -> str:
     """The XML document. FAIL is a failure, ERROR an error, UNSUPPORTED a skipped test."""
-    root = Element("testsuites", _totals(report.verdicts), name="moeproof")
-    by_check = sorted(report.verdicts, key=attrgetter("check"))
-    for check, verdicts in groupby(by_check, key=attrgetter("check")):
-        root.append(_suite(check, list(verdicts), report))
+    verdicts = [*report.verdicts, *(each.as_verdict() for each in report.footer.rounding)]
+    root = Element("testsuites", _totals(verdicts), name="moeproof")
+    by_check = sorted(verdicts, key=attrgetter("check"))
+    for check, of_check in groupby(by_check, key=attrgetter("check")):
+        root.append(_suite(check, list(of_check), report))
     ElementTree.indent(root)
     return '<?xml version="1.0" encoding="UTF-8"?>\n' + ElementTree.tostring(root, "unicode") + "\n"
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from moeproof.report.metadata import Package, RunMetadata
 from moeproof.report.report import SCHEMA_VERSION, Footer, Header, Shard
+from moeproof.rounding_conclusion import RoundingConclusion
 from moeproof.verdict import Outcome, Verdict, WorstElement
 
 Line = dict[str, Any]
@@ -53,6 +54,10 @@ def footer_line(footer: Footer) -> Line:
         "counts": {outcome.value: footer.counts[outcome] for outcome in Outcome},
         "verdicts": footer.verdicts,
         "seconds": footer.seconds,
+        "rounding": [
+            {"verdict": conclusion.outcome.value, **asdict(conclusion)}
+            for conclusion in footer.rounding
+        ],
     }
 
 
@@ -93,7 +98,19 @@ def verdict_from_line(line: Line) -> Verdict:
 def footer_from_line(line: Line) -> Footer:
     """The footer of a line that fits the schema."""
     counts = {outcome: line["counts"][outcome.value] for outcome in Outcome}
-    return Footer(counts, line["verdicts"], line["seconds"])
+    rounding = tuple(_conclusion_from_line(conclusion) for conclusion in line["rounding"])
+    return Footer(counts, line["verdicts"], line["seconds"], rounding)
+
+
+def _conclusion_from_line(line: Line) -> RoundingConclusion:
+    return RoundingConclusion(
+        dtype=line["dtype"],
+        declared=line["declared"],
+        cases=line["cases"],
+        surviving=tuple(line["surviving"]),
+        conflict=tuple(line["conflict"]),
+        reproducer=line["reproducer"],
+    )
 
 
 def encode(value: Any) -> Any:

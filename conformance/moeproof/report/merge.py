@@ -11,7 +11,6 @@ from moeproof.report.report import (
     Report,
     ReportError,
     Shard,
-    count_outcomes,
     plan_digest,
 )
 
@@ -48,7 +47,7 @@ def merge_reports(shards: Mapping[str, Report]) -> Report:
         started_at=min(report.header.started_at for report in reports),
     )
     seconds = sum(report.footer.seconds for report in reports)
-    return Report(header, verdicts, Footer(count_outcomes(verdicts), len(verdicts), seconds))
+    return Report(header, verdicts, Footer.of(verdicts, seconds=seconds))
 
 
 def _by_index(shards: Mapping[str, Report]) -> dict[int, tuple[str, Report]]:

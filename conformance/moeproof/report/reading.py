@@ -20,6 +20,7 @@ from moeproof.report.report import (
     plan_digest,
 )
 from moeproof.report.schema import KINDS, violation
+from moeproof.rounding_conclusion import conclude
 from moeproof.verdict import Outcome, Verdict
 
 
@@ -147,6 +148,10 @@ def _require_plan(path: Path, report: Report) -> None:
         raise ReportError(
             f"{path}: the footer counts {footer.verdicts} verdicts, {_named(footer.counts)}; "
             f"the lines hold {len(report.verdicts)}, {_named(counts)}"
+        )
+    if footer.rounding != conclude(report.verdicts):
+        raise ReportError(
+            f"{path}: the footer's conclusions on rounding do not follow from the verdicts"
         )
 
 

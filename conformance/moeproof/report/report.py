@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from moeproof.planned_case import PlannedCase
 from moeproof.report.metadata import RunMetadata
+from moeproof.rounding_conclusion import RoundingConclusion, conclude
 from moeproof.verdict import Outcome, Verdict
 
 SCHEMA_VERSION = 1
@@ -69,11 +70,18 @@ class Footer:
         verdicts: their sum.
         seconds: wall time of the run; of its last part if it was resumed, of all shards together
             if it was merged.
+        rounding: what all cases together say of the rounding profile, for each dtype.
     """
 
     counts: Mapping[Outcome, int]
     verdicts: int
     seconds: float
+    rounding: tuple[RoundingConclusion, ...]
+
+    @classmethod
+    def of(cls, verdicts: Sequence[Verdict], *, seconds: float) -> Footer:
+        """The sums of all of a run's verdicts."""
+        return cls(count_outcomes(verdicts), len(verdicts), seconds, conclude(verdicts))
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,6 @@ from moeproof.report import (
     RunMetadata,
     read_report,
 )
-from moeproof.report.report import count_outcomes
 from moeproof.verdict import Outcome, Verdict, WorstElement
 
 CASE_IDS = (
@@ -158,7 +157,7 @@ def make_report(metadata: RunMetadata) -> Callable[[Sequence[Verdict]], Report]:
             questions={item.check: f"is {item.check} right?" for item in verdicts},
             started_at="2025-01-01T00:00:00+00:00",
         )
-        footer = Footer(count_outcomes(verdicts), len(verdicts), 12.5)
+        footer = Footer.of(verdicts, seconds=12.5)
         return Report(header, tuple(verdicts), footer)
 
     return make

@@ -55,6 +55,14 @@ def glance(report: Report) -> Glance:
             "Does not conform",
             f"{broken:,} of {judged:,} verdicts are a wrong answer or a crash.{left_out}",
         )
+    unexplained = [each.dtype for each in report.footer.rounding if each.outcome is Outcome.FAIL]
+    if unexplained:
+        return Glance(
+            Outcome.FAIL,
+            "Does not conform",
+            "Every case alone may be right, but no rounding profile explains all cases in "
+            f"{' and '.join(unexplained)}.{left_out}",
+        )
     if not passed:
         return Glance(Outcome.UNSUPPORTED, "Nothing was judged", f"No verdict is PASS.{left_out}")
     headline = "Conforms in all it claims" if unsupported else "Conforms"
