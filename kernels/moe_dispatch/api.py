@@ -7,12 +7,13 @@ import torch
 from .combine import combine
 from .down import down
 from .gate_up import gate_up
+from .gemv import gemv_experts
 from .router_logits import router_logits
 from .routing import choose_experts
 from .routing_options import RoutingOptions
 from .schedule import build_schedule
 from .target import architecture, on_device_of, supports_tf32
-from .tile_config import select_tiles
+from .tile_config import select_gemv, select_tiles
 from .validation import (
     check_expert_weights,
     check_experts_arguments,
@@ -216,6 +217,11 @@ def _experts(
     num_experts, hidden_size, intermediate_size = down_proj.shape
     with on_device_of(hidden_states):
         arch = architecture(hidden_states.device)
+        gemv = select_gemv(arch=arch, num_tokens=num_tokens, batch_invariant=batch_invariant)
+        if gemv is not None:
+            return gemv_experts(
+                hidden_states, gate_up_proj, down_proj, topk_ids, topk_weights, config=gemv
+            )
         tiles = select_tiles(
             arch=arch,
             element_size=hidden_states.element_size(),

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import torch
 import triton
 import triton.language as tl
 
-from .numerics import COMPILE_OPTIONS, round_to, to_float32
+from .launch import LAUNCHES_KEPT, Launch
+from .numerics import round_to, to_float32
 from .sizes import cdiv, next_power_of_2
 from .target import INTERPRETED
 
@@ -68,26 +71,41 @@ def combine(
     y: torch.Tensor, topk_ids: torch.Tensor, topk_weights: torch.Tensor, *, num_experts: int
 ) -> torch.Tensor:
     """(T, H) in y's dtype from y (T * K, H), `down`'s result; topk_ids and topk_weights: (T, K)."""
-    num_tokens, top_k = topk_ids.shape
     hidden_size = y.shape[1]
-    out = y.new_empty((num_tokens, hidden_size))
+    out = y.new_empty((topk_ids.shape[0], hidden_size))
+    launch = _launch(
+        y.device,
+        (y.dtype, topk_ids.dtype, topk_weights.dtype),
+        topk_ids.shape,
+        hidden_size,
+        (*topk_ids.stride(), *topk_weights.stride()),
+        num_experts,
+    )
+    launch(y, topk_ids, topk_weights, out)
+    return out
+
+
+@lru_cache(maxsize=LAUNCHES_KEPT)
+def _launch(
+    device: torch.device,
+    dtypes: tuple[torch.dtype, ...],
+    ids_shape: torch.Size,
+    hidden_size: int,
+    strides: tuple[int, ...],
+    num_experts: int,
+) -> Launch:
+    num_tokens, top_k = ids_shape
     block_h = min(_MAX_BLOCK_H, next_power_of_2(hidden_size))
     column_blocks = cdiv(hidden_size, block_h)
-    combine_kernel[(cdiv(num_tokens, _BLOCK_T) * column_blocks,)](
-        y,
-        topk_ids,
-        topk_weights,
-        out,
-        num_tokens,
-        column_blocks,
-        hidden_size,
-        *topk_ids.stride(),
-        *topk_weights.stride(),
-        NUM_EXPERTS=num_experts,
-        TOP_K=top_k,
-        BLOCK_T=_BLOCK_T,
-        BLOCK_H=block_h,
-        UNROLL=min(top_k, _UNROLL),
-        **COMPILE_OPTIONS,
+    return Launch(
+        combine_kernel,
+        cdiv(num_tokens, _BLOCK_T) * column_blocks,
+        (num_tokens, column_blocks, hidden_size, *strides),
+        {
+            "NUM_EXPERTS": num_experts,
+            "TOP_K": top_k,
+            "BLOCK_T": _BLOCK_T,
+            "BLOCK_H": block_h,
+            "UNROLL": min(top_k, _UNROLL),
+        },
     )
-    return out

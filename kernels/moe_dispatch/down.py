@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import torch
 import triton
 import triton.language as tl
 
-from .numerics import COMPILE_OPTIONS, dot_accumulate, round_to
+from .launch import LAUNCHES_KEPT, Launch, takes_descriptor
+from .numerics import dot_accumulate, round_to
 from .schedule import Schedule, load_slots, load_tile, tile_of_program
 from .sizes import cdiv
 from .tile_config import TileConfig
@@ -14,8 +17,8 @@ from .tile_config import TileConfig
 
 @triton.jit(do_not_specialize=["max_tiles"])
 def down_kernel(
-    h_ptr,
-    w_ptr,
+    h,
+    w,
     y_ptr,
     schedule_ptr,
     max_tiles,
@@ -31,14 +34,16 @@ def down_kernel(
     GROUP_M: tl.constexpr,
     EVEN_N: tl.constexpr,
     EVEN_K: tl.constexpr,
+    BY_DESCRIPTOR: tl.constexpr,
     WEIGHT_EVICTION: tl.constexpr,
     ALLOW_TF32: tl.constexpr,
 ):
     """One (BLOCK_M, BLOCK_N) tile of y = h @ down^T, stored at the rows' slots.
 
     h (T * K, I): contiguous, rows in schedule order. w (E, H, I): any strides. y (T * K, H):
-    contiguous, rows in slot order. Rows past the tile's end and columns past H repeat the last
-    valid one, so that the main loop needs no mask for them; they are not stored.
+    contiguous, rows in slot order. h and w are pointers or, BY_DESCRIPTOR, descriptors of h and of
+    w's (E * H, I) rows. Rows past the tile's end and columns past H repeat the last valid one, or
+    are whatever rows follow, so that the main loop needs no mask for them; they are not stored.
     """
     tile, column = tile_of_program(max_tiles, column_tiles, GROUP_M)
     if tile >= tl.load(schedule_ptr):
@@ -50,29 +55,36 @@ def down_kernel(
     weight_rows = columns if EVEN_N else tl.minimum(columns, hidden_size - 1)
 
     k = tl.arange(0, BLOCK_K)
-    h_ptrs = h_ptr + valid_rows.to(tl.int64)[:, None] * intermediate_size + k[None, :]
-    w_ptrs = (
-        w_ptr
-        + expert.to(tl.int64) * stride_we
-        + weight_rows.to(tl.int64)[None, :] * stride_wn
-        + k.to(tl.int64)[:, None] * stride_wk
-    )
     step = tl.full((), BLOCK_K, tl.int64)
+    weight_row = expert * hidden_size + column * BLOCK_N
+    if not BY_DESCRIPTOR:
+        h_ptrs = h + valid_rows.to(tl.int64)[:, None] * intermediate_size + k[None, :]
+        w_ptrs = (
+            w
+            + expert.to(tl.int64) * stride_we
+            + weight_rows.to(tl.int64)[None, :] * stride_wn
+            + k.to(tl.int64)[:, None] * stride_wk
+        )
 
     y = tl.full((BLOCK_M, BLOCK_N), 0.0, tl.float32)
     for first_k in range(0, intermediate_size, BLOCK_K):
-        if EVEN_K:
-            h = tl.load(h_ptrs)
+        if BY_DESCRIPTOR:
+            # Past I there are zeros.
+            rows_of_h = h.load([first_row, first_k])
+            weight = w.load([weight_row, first_k]).T
+        elif EVEN_K:
+            rows_of_h = tl.load(h_ptrs)
             weight = tl.load(w_ptrs, eviction_policy=WEIGHT_EVICTION)
         else:
             inside = first_k + k < intermediate_size
-            h = tl.load(h_ptrs, mask=inside[None, :], other=0.0)
+            rows_of_h = tl.load(h_ptrs, mask=inside[None, :], other=0.0)
             weight = tl.load(
                 w_ptrs, mask=inside[:, None], other=0.0, eviction_policy=WEIGHT_EVICTION
             )
-        y = dot_accumulate(h, weight, y, ALLOW_TF32)
-        h_ptrs += BLOCK_K
-        w_ptrs += step * stride_wk
+        y = dot_accumulate(rows_of_h, weight, y, ALLOW_TF32)
+        if not BY_DESCRIPTOR:
+            h_ptrs += BLOCK_K
+            w_ptrs += step * stride_wk
 
     slots = load_slots(schedule_ptr, valid_rows, max_tiles)
     y_ptrs = y_ptr + slots.to(tl.int64)[:, None] * hidden_size + columns[None, :]
@@ -95,30 +107,53 @@ def down(
     h: (T * K, I), `gate_up`'s result. down_proj: (E, H, I). Rows of slots that the schedule leaves
     out stay unwritten.
     """
-    hidden_size, intermediate_size = down_proj.shape[1:]
     tile = tiles.down
-    y = h.new_empty((schedule.num_slots, hidden_size))
-    column_tiles = cdiv(hidden_size, tile.block_n)
-    down_kernel[(schedule.max_tiles * column_tiles,)](
-        h,
-        down_proj,
-        y,
-        schedule.buffer,
+    y = h.new_empty((schedule.num_slots, down_proj.shape[1]))
+    launch = _launch(
+        h.device,
+        h.dtype,
+        down_proj.shape,
+        down_proj.stride(),
         schedule.max_tiles,
-        column_tiles,
-        intermediate_size,
-        hidden_size,
-        *down_proj.stride(),
-        BLOCK_M=tiles.block_m,
-        BLOCK_N=tile.block_n,
-        BLOCK_K=tile.block_k,
-        GROUP_M=tile.group_m,
-        EVEN_N=hidden_size % tile.block_n == 0,
-        EVEN_K=intermediate_size % tile.block_k == 0,
-        WEIGHT_EVICTION=tiles.weight_eviction,
-        ALLOW_TF32=allow_tf32,
+        tiles,
+        tile.by_descriptor and takes_descriptor(down_proj) and takes_descriptor(h),
+        allow_tf32,
+    )
+    launch(h, down_proj, y, schedule.buffer)
+    return y
+
+
+@lru_cache(maxsize=LAUNCHES_KEPT)
+def _launch(
+    device: torch.device,
+    dtype: torch.dtype,
+    w_shape: torch.Size,
+    w_strides: tuple[int, ...],
+    max_tiles: int,
+    tiles: TileConfig,
+    by_descriptor: bool,
+    allow_tf32: bool,
+) -> Launch:
+    tile = tiles.down
+    _, hidden_size, intermediate_size = w_shape
+    column_tiles = cdiv(hidden_size, tile.block_n)
+    blocks = {0: [tiles.block_m, tile.block_k], 1: [tile.block_n, tile.block_k]}
+    return Launch(
+        down_kernel,
+        max_tiles * column_tiles,
+        (max_tiles, column_tiles, intermediate_size, hidden_size, *w_strides),
+        {
+            "BLOCK_M": tiles.block_m,
+            "BLOCK_N": tile.block_n,
+            "BLOCK_K": tile.block_k,
+            "GROUP_M": tile.group_m,
+            "EVEN_N": hidden_size % tile.block_n == 0,
+            "EVEN_K": intermediate_size % tile.block_k == 0,
+            "BY_DESCRIPTOR": by_descriptor,
+            "WEIGHT_EVICTION": tiles.weight_eviction,
+            "ALLOW_TF32": allow_tf32,
+        },
+        blocks=blocks if by_descriptor else None,
         num_warps=tile.num_warps,
         num_stages=tile.num_stages,
-        **COMPILE_OPTIONS,
     )
-    return y

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import torch
 import triton
 import triton.language as tl
 
 from .activation import swiglu
-from .numerics import COMPILE_OPTIONS, dot_accumulate, round_to
+from .launch import LAUNCHES_KEPT, Launch, takes_descriptor
+from .numerics import dot_accumulate, round_to
 from .schedule import Schedule, load_slots, load_tile, tile_of_program
 from .sizes import cdiv
 from .tile_config import TileConfig
@@ -16,7 +19,7 @@ from .tile_config import TileConfig
 @triton.jit(do_not_specialize=["max_tiles"])
 def gate_up_kernel(
     x_ptr,
-    w_ptr,
+    w,
     h_ptr,
     schedule_ptr,
     max_tiles,
@@ -35,14 +38,16 @@ def gate_up_kernel(
     GROUP_M: tl.constexpr,
     EVEN_N: tl.constexpr,
     EVEN_K: tl.constexpr,
+    BY_DESCRIPTOR: tl.constexpr,
     WEIGHT_EVICTION: tl.constexpr,
     ALLOW_TF32: tl.constexpr,
 ):
     """One (BLOCK_M, BLOCK_N) tile of h = SiLU(x @ gate^T) * (x @ up^T), rows in schedule order.
 
     x (T, H), w (E, 2I, H) with the gate's I rows first: any strides. h (T * K, I): contiguous.
-    Rows past the tile's end and columns past I repeat the last valid one, so that the main loop
-    needs no mask for them; they are not stored.
+    w is a pointer or, BY_DESCRIPTOR, a descriptor of its (E * 2I, H) rows. Rows past the tile's
+    end repeat the last valid one, and columns past I that one or whatever rows of w follow, so that
+    the main loop needs no mask for them; they are not stored.
     """
     tile, column = tile_of_program(max_tiles, column_tiles, GROUP_M)
     if tile >= tl.load(schedule_ptr):
@@ -56,25 +61,30 @@ def gate_up_kernel(
     k = tl.arange(0, BLOCK_K)
     k_offsets = k.to(tl.int64)
     x_ptrs = x_ptr + tokens.to(tl.int64)[:, None] * stride_xt + k_offsets[None, :] * stride_xh
-    gate_ptrs = (
-        w_ptr
-        + expert.to(tl.int64) * stride_we
-        + weight_rows.to(tl.int64)[None, :] * stride_wn
-        + k_offsets[:, None] * stride_wk
-    )
-    up_ptrs = gate_ptrs + tl.cast(intermediate_size, tl.int64) * stride_wn
     step = tl.full((), BLOCK_K, tl.int64)
+    gate_row = expert * 2 * intermediate_size + column * BLOCK_N
+    if not BY_DESCRIPTOR:
+        gate_ptrs = (
+            w
+            + expert.to(tl.int64) * stride_we
+            + weight_rows.to(tl.int64)[None, :] * stride_wn
+            + k_offsets[:, None] * stride_wk
+        )
+        up_ptrs = gate_ptrs + tl.cast(intermediate_size, tl.int64) * stride_wn
 
     gate = tl.full((BLOCK_M, BLOCK_N), 0.0, tl.float32)
     up = tl.full((BLOCK_M, BLOCK_N), 0.0, tl.float32)
     for first_k in range(0, hidden_size, BLOCK_K):
-        if EVEN_K:
-            x = tl.load(x_ptrs)
+        inside = first_k + k < hidden_size
+        x = tl.load(x_ptrs) if EVEN_K else tl.load(x_ptrs, mask=inside[None, :], other=0.0)
+        if BY_DESCRIPTOR:
+            # Past H there are zeros.
+            gate_weight = w.load([gate_row, first_k]).T
+            up_weight = w.load([gate_row + intermediate_size, first_k]).T
+        elif EVEN_K:
             gate_weight = tl.load(gate_ptrs, eviction_policy=WEIGHT_EVICTION)
             up_weight = tl.load(up_ptrs, eviction_policy=WEIGHT_EVICTION)
         else:
-            inside = first_k + k < hidden_size
-            x = tl.load(x_ptrs, mask=inside[None, :], other=0.0)
             gate_weight = tl.load(
                 gate_ptrs, mask=inside[:, None], other=0.0, eviction_policy=WEIGHT_EVICTION
             )
@@ -84,8 +94,9 @@ def gate_up_kernel(
         gate = dot_accumulate(x, gate_weight, gate, ALLOW_TF32)
         up = dot_accumulate(x, up_weight, up, ALLOW_TF32)
         x_ptrs += step * stride_xh
-        gate_ptrs += step * stride_wk
-        up_ptrs += step * stride_wk
+        if not BY_DESCRIPTOR:
+            gate_ptrs += step * stride_wk
+            up_ptrs += step * stride_wk
 
     h = round_to(swiglu(gate, up), h_ptr.dtype.element_ty)
     h_ptrs = h_ptr + rows.to(tl.int64)[:, None] * intermediate_size + columns[None, :]
@@ -108,33 +119,58 @@ def gate_up(
 
     hidden_states: (T, H). gate_up_proj: (E, 2I, H). Rows past the scheduled ones stay unwritten.
     """
-    hidden_size = hidden_states.shape[1]
     intermediate_size = gate_up_proj.shape[1] // 2
-    tile = tiles.gate_up
     h = hidden_states.new_empty((schedule.num_slots, intermediate_size))
-    column_tiles = cdiv(intermediate_size, tile.block_n)
-    gate_up_kernel[(schedule.max_tiles * column_tiles,)](
-        hidden_states,
-        gate_up_proj,
-        h,
-        schedule.buffer,
+    launch = _launch(
+        hidden_states.device,
+        hidden_states.dtype,
+        hidden_states.stride(),
+        gate_up_proj.shape,
+        gate_up_proj.stride(),
         schedule.max_tiles,
-        column_tiles,
-        hidden_size,
-        intermediate_size,
-        *hidden_states.stride(),
-        *gate_up_proj.stride(),
-        TOP_K=top_k,
-        BLOCK_M=tiles.block_m,
-        BLOCK_N=tile.block_n,
-        BLOCK_K=tile.block_k,
-        GROUP_M=tile.group_m,
-        EVEN_N=intermediate_size % tile.block_n == 0,
-        EVEN_K=hidden_size % tile.block_k == 0,
-        WEIGHT_EVICTION=tiles.weight_eviction,
-        ALLOW_TF32=allow_tf32,
+        top_k,
+        tiles,
+        tiles.gate_up.by_descriptor and takes_descriptor(gate_up_proj),
+        allow_tf32,
+    )
+    launch(hidden_states, gate_up_proj, h, schedule.buffer)
+    return h
+
+
+@lru_cache(maxsize=LAUNCHES_KEPT)
+def _launch(
+    device: torch.device,
+    dtype: torch.dtype,
+    x_strides: tuple[int, ...],
+    w_shape: torch.Size,
+    w_strides: tuple[int, ...],
+    max_tiles: int,
+    top_k: int,
+    tiles: TileConfig,
+    by_descriptor: bool,
+    allow_tf32: bool,
+) -> Launch:
+    tile = tiles.gate_up
+    _, gate_up_rows, hidden_size = w_shape
+    intermediate_size = gate_up_rows // 2
+    column_tiles = cdiv(intermediate_size, tile.block_n)
+    return Launch(
+        gate_up_kernel,
+        max_tiles * column_tiles,
+        (max_tiles, column_tiles, hidden_size, intermediate_size, *x_strides, *w_strides),
+        {
+            "TOP_K": top_k,
+            "BLOCK_M": tiles.block_m,
+            "BLOCK_N": tile.block_n,
+            "BLOCK_K": tile.block_k,
+            "GROUP_M": tile.group_m,
+            "EVEN_N": intermediate_size % tile.block_n == 0,
+            "EVEN_K": hidden_size % tile.block_k == 0,
+            "BY_DESCRIPTOR": by_descriptor,
+            "WEIGHT_EVICTION": tiles.weight_eviction,
+            "ALLOW_TF32": allow_tf32,
+        },
+        blocks={1: [tile.block_n, tile.block_k]} if by_descriptor else None,
         num_warps=tile.num_warps,
         num_stages=tile.num_stages,
-        **COMPILE_OPTIONS,
     )
-    return h

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import torch
 import triton
 import triton.language as tl
 
-from .numerics import COMPILE_OPTIONS, dot_accumulate, to_float32
+from .launch import LAUNCHES_KEPT, Launch
+from .numerics import dot_accumulate, to_float32
 from .sizes import cdiv
 from .target import INTERPRETED
 
@@ -73,29 +76,45 @@ def router_logits(
 
     Operands of different dtypes are multiplied in float32.
     """
-    num_tokens, hidden_size = hidden_states.shape
+    num_tokens = hidden_states.shape[0]
     num_experts = router_weight.shape[0]
     logits = torch.empty(
         (num_tokens, num_experts), dtype=torch.float32, device=hidden_states.device
     )
     if num_tokens == 0:
         return logits
+    launch = _launch(
+        hidden_states.device,
+        (hidden_states.dtype, router_weight.dtype),
+        hidden_states.shape,
+        num_experts,
+        (*hidden_states.stride(), *router_weight.stride()),
+        batch_invariant,
+    )
+    launch(hidden_states, router_weight, logits)
+    return logits
+
+
+@lru_cache(maxsize=LAUNCHES_KEPT)
+def _launch(
+    device: torch.device,
+    dtypes: tuple[torch.dtype, torch.dtype],
+    x_shape: torch.Size,
+    num_experts: int,
+    strides: tuple[int, ...],
+    batch_invariant: bool,
+) -> Launch:
+    num_tokens, hidden_size = x_shape
     large = num_tokens >= _LARGE_FROM and not batch_invariant
     block_t, block_e, block_bytes = _LARGE_BLOCK if large else _SMALL_BLOCK
-    element_size = max(hidden_states.element_size(), router_weight.element_size())
-    grid = (cdiv(num_tokens, block_t) * cdiv(num_experts, block_e),)
-    router_logits_kernel[grid](
-        hidden_states,
-        router_weight,
-        logits,
-        num_tokens,
-        hidden_size,
-        *hidden_states.stride(),
-        *router_weight.stride(),
-        NUM_EXPERTS=num_experts,
-        BLOCK_T=block_t,
-        BLOCK_E=block_e,
-        BLOCK_K=block_bytes // element_size,
-        **COMPILE_OPTIONS,
+    return Launch(
+        router_logits_kernel,
+        cdiv(num_tokens, block_t) * cdiv(num_experts, block_e),
+        (num_tokens, hidden_size, *strides),
+        {
+            "NUM_EXPERTS": num_experts,
+            "BLOCK_T": block_t,
+            "BLOCK_E": block_e,
+            "BLOCK_K": block_bytes // max(dtype.itemsize for dtype in dtypes),
+        },
     )
-    return logits

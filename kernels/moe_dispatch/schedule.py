@@ -23,13 +23,14 @@ goes: the order of the rows is a function of the ids alone.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import NamedTuple
 
 import torch
 import triton
 import triton.language as tl
 
-from .numerics import COMPILE_OPTIONS
+from .launch import LAUNCHES_KEPT, Launch
 from .sizes import cdiv, next_power_of_2
 from .target import INTERPRETED, device_function
 
@@ -204,7 +205,38 @@ def max_tiles(*, num_slots: int, num_experts: int, block_m: int) -> int:
 
 def build_schedule(topk_ids: torch.Tensor, num_experts: int, block_m: int) -> Schedule:
     """Schedule for topk_ids (T, K) int32 or int64, T * K > 0, on the current device's stream."""
-    num_tokens, top_k = topk_ids.shape
+    plan = _plan(
+        topk_ids.device, topk_ids.dtype, topk_ids.shape, topk_ids.stride(), num_experts, block_m
+    )
+    buffer = torch.empty(plan.buffer_size, dtype=torch.int32, device=topk_ids.device)
+    counts = buffer
+    if plan.count is not None:
+        counts = buffer[plan.counts_at :]
+        plan.count(topk_ids, counts)
+    plan.place(topk_ids, counts, buffer)
+    return Schedule(buffer, plan.max_tiles, topk_ids.numel())
+
+
+class _Plan(NamedTuple):
+    """How the schedule of one shape is built: buffer_size and counts_at in int32 entries."""
+
+    max_tiles: int
+    buffer_size: int
+    counts_at: int
+    count: Launch | None
+    place: Launch
+
+
+@lru_cache(maxsize=LAUNCHES_KEPT)
+def _plan(
+    device: torch.device,
+    dtype: torch.dtype,
+    shape: torch.Size,
+    strides: tuple[int, int],
+    num_experts: int,
+    block_m: int,
+) -> _Plan:
+    num_tokens, top_k = shape
     num_slots = num_tokens * top_k
     tiles = max_tiles(num_slots=num_slots, num_experts=num_experts, block_m=block_m)
     bins = next_power_of_2(num_experts + 1)
@@ -213,43 +245,27 @@ def build_schedule(topk_ids: torch.Tensor, num_experts: int, block_m: int) -> Sc
     num_chunks = cdiv(num_slots, chunk_size)
     counted = num_chunks > 1 and num_slots >= _COUNTED_FROM
     counts_at = cdiv(1 + 3 * tiles + num_slots, 4) * 4
-    size = counts_at + (num_chunks * bins if counted else 0)
-    buffer = torch.empty(size, dtype=torch.int32, device=topk_ids.device)
-    counts = buffer[counts_at:] if counted else buffer
-    stride_t, stride_k = topk_ids.stride()
-    if counted:
-        count_kernel[(num_chunks,)](
-            topk_ids,
-            counts,
-            num_slots,
-            chunk_size,
-            stride_t,
-            stride_k,
-            NUM_EXPERTS=num_experts,
-            TOP_K=top_k,
-            BINS=bins,
-            SCAN=_SCAN,
-            **COMPILE_OPTIONS,
-        )
-    schedule_kernel[(num_chunks,)](
-        topk_ids,
-        counts,
-        buffer,
-        tiles,
-        num_slots,
-        chunk_size,
-        num_chunks,
-        block_m,
-        stride_t,
-        stride_k,
-        NUM_EXPERTS=num_experts,
-        TOP_K=top_k,
-        BINS=bins,
-        BLOCK=_BLOCK,
-        SCAN=_SCAN,
-        COUNT_ROWS=max(1, _COUNTS // bins),
-        COUNTED=counted,
-        num_warps=4 if bins <= 1024 else 8,
-        **COMPILE_OPTIONS,
+    routing = {"NUM_EXPERTS": num_experts, "TOP_K": top_k, "BINS": bins}
+    count = Launch(
+        count_kernel, num_chunks, (num_slots, chunk_size, *strides), {**routing, "SCAN": _SCAN}
     )
-    return Schedule(buffer, tiles, num_slots)
+    place = Launch(
+        schedule_kernel,
+        num_chunks,
+        (tiles, num_slots, chunk_size, num_chunks, block_m, *strides),
+        {
+            **routing,
+            "BLOCK": _BLOCK,
+            "SCAN": _SCAN,
+            "COUNT_ROWS": max(1, _COUNTS // bins),
+            "COUNTED": counted,
+        },
+        num_warps=4 if bins <= 1024 else 8,
+    )
+    return _Plan(
+        max_tiles=tiles,
+        buffer_size=counts_at + (num_chunks * bins if counted else 0),
+        counts_at=counts_at,
+        count=count if counted else None,
+        place=place,
+    )

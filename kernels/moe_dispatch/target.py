@@ -86,4 +86,6 @@ _NO_GUARD = _NoGuard()
 
 def on_device_of(tensor: torch.Tensor) -> Any:
     """Context manager that makes `tensor`'s GPU the current one: Triton launches on that."""
-    return torch.cuda.device(tensor.device) if tensor.is_cuda else _NO_GUARD
+    if not tensor.is_cuda or tensor.device.index == torch.cuda.current_device():
+        return _NO_GUARD
+    return torch.cuda.device(tensor.device)

@@ -18,6 +18,8 @@ class GemmTile(NamedTuple):
 
     group_m: row tiles that neighbouring programs cover before they move to the next columns, so
     that they find each other's weights in L2.
+    by_descriptor: load weights (and h) through tensor descriptors where their layout allows it;
+    the TMA unit of NVIDIA's sm_90 and later then computes the addresses.
     """
 
     block_n: int
@@ -25,6 +27,7 @@ class GemmTile(NamedTuple):
     group_m: int
     num_warps: int
     num_stages: int
+    by_descriptor: bool = False
 
 
 class TileConfig(NamedTuple):
@@ -39,6 +42,24 @@ class TileConfig(NamedTuple):
         """L2 policy for weights: streamed where nearly every expert has one row tile."""
         return "evict_first" if self.block_m <= 32 else ""
 
+
+class GemvTile(NamedTuple):
+    """The part of a weight matrix that one program of a matrix-vector product reads at a time."""
+
+    block_n: int
+    block_k: int
+    num_warps: int
+
+
+class GemvConfig(NamedTuple):
+    """Tiles of `gemv`'s two kernels."""
+
+    gate_up: GemvTile
+    down: GemvTile
+
+
+_GEMV = GemvConfig(GemvTile(4, 2048, 8), GemvTile(4, 1024, 4))
+_INTERPRETER_GEMV = GemvConfig(GemvTile(32, 64, 4), GemvTile(32, 64, 4))
 
 _Rows = dict[int, TileConfig]
 """From the largest mean number of rows per expert that a config is meant for, to the config."""
@@ -58,10 +79,10 @@ _SM_86: _Rows = {
     _UNBOUNDED: TileConfig(128, GemmTile(64, 32, 8, 8, 4), GemmTile(128, 32, 8, 8, 4)),
 }
 _SM_90: _Rows = {
-    8: TileConfig(16, GemmTile(64, 128, 1, 4, 4), GemmTile(64, 128, 1, 4, 5)),
-    24: TileConfig(32, GemmTile(64, 128, 1, 4, 4), GemmTile(128, 64, 1, 4, 5)),
-    64: TileConfig(64, GemmTile(128, 64, 4, 4, 4), GemmTile(128, 64, 4, 4, 4)),
-    _UNBOUNDED: TileConfig(128, GemmTile(128, 64, 8, 8, 4), GemmTile(256, 64, 8, 8, 4)),
+    8: TileConfig(16, GemmTile(64, 128, 1, 4, 5, True), GemmTile(64, 128, 1, 4, 4, True)),
+    24: TileConfig(32, GemmTile(128, 128, 1, 4, 3, True), GemmTile(128, 128, 1, 4, 4, True)),
+    64: TileConfig(64, GemmTile(128, 64, 8, 8, 5, True), GemmTile(256, 64, 8, 4, 5, True)),
+    _UNBOUNDED: TileConfig(128, GemmTile(128, 64, 8, 8, 4, True), GemmTile(256, 64, 8, 8, 4, True)),
 }
 _SM_100: _Rows = {
     8: TileConfig(16, GemmTile(64, 128, 1, 4, 4), GemmTile(64, 128, 1, 4, 5)),
@@ -136,6 +157,13 @@ def select_tiles(
         return _interpreter_tiles(rows, num_experts, hidden_size, intermediate_size)
     by_rows = configs(arch=arch, element_size=element_size)
     return next(config for limit, config in by_rows.items() if rows <= limit)
+
+
+def select_gemv(*, arch: str, num_tokens: int, batch_invariant: bool) -> GemvConfig | None:
+    """The tiles of matrix-vector products, or None where matrix products are to be used."""
+    if num_tokens > 1 or batch_invariant:
+        return None
+    return _INTERPRETER_GEMV if arch == INTERPRETER else _GEMV
 
 
 def configs(*, arch: str, element_size: int) -> _Rows:

@@ -23,6 +23,7 @@ from moe_dispatch import (
     down,
     fused_moe,
     gate_up,
+    gemv,
     route,
     router_logits,
     routing,
@@ -34,6 +35,8 @@ KERNELS = (
     combine.combine_kernel,
     down.down_kernel,
     gate_up.gate_up_kernel,
+    gemv.gemv_down_kernel,
+    gemv.gemv_gate_up_kernel,
     router_logits.router_logits_kernel,
     routing.routing_kernel,
     schedule.count_kernel,
@@ -102,6 +105,8 @@ def call_everything(arch: str) -> None:
     for dtype in (torch.bfloat16, torch.float32):
         for rows in configs(arch=arch, element_size=dtype.itemsize):
             call(min(rows, 1100) * num_experts // top_k, dtype, dtype)
+    for dtype in (torch.bfloat16, torch.float32):
+        call(1, dtype, dtype)
     call(3, torch.float16, torch.float32)
     call(3, torch.float32, torch.float32, allow_tf32=True)
     route(torch.zeros(3, 128), 8, renormalize=False)
@@ -119,10 +124,10 @@ def call_everything(arch: str) -> None:
 
 def facts(kernel: Any, target: GPUTarget) -> dict[str, Any]:
     """What the machine code uses: bytes of shared memory, spills, kinds of instructions."""
-    operands = [kernel.src.signature[name] for name in kernel.src.fn.arg_names[:2]]
+    operands = [str(kernel.src.signature[name]) for name in kernel.src.fn.arg_names[:2]]
     found: dict[str, Any] = {
         "kernel": kernel.src.fn.__name__,
-        "narrow": "*fp32" not in operands,
+        "narrow": not any("fp32" in operand for operand in operands),
         "shared": kernel.metadata.shared,
     }
     if target.backend == "hip":
@@ -145,7 +150,7 @@ def facts(kernel: Any, target: GPUTarget) -> dict[str, Any]:
         code = tool(triton.knobs.nvidia.nvdisasm.path, "-c")
     found["spilled"] = sum(map(int, re.findall(r"(?:STACK|LOCAL):(\d+)", usage)))
     found["matrix"] = sorted(set(re.findall(r"\b(?:HMMA|HGMMA|UTCHMMA)\b", code)))
-    found["wide_loads"] = len(re.findall(r"\bLDG(?:STS)?\S*\.128", code))
+    found["wide_loads"] = len(re.findall(r"\b(?:LDG(?:STS)?\S*\.128|UTMALDG)", code))
     return found
 
 

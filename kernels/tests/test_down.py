@@ -12,8 +12,10 @@ from moe_dispatch.schedule import Schedule, build_schedule
 from moe_dispatch.tile_config import GemmTile, TileConfig
 
 
-def config(block_m: int, block_n: int, block_k: int, group_m: int) -> TileConfig:
-    tile = GemmTile(block_n, block_k, group_m, num_warps=4, num_stages=1)
+def config(
+    block_m: int, block_n: int, block_k: int, group_m: int, *, by_descriptor: bool = False
+) -> TileConfig:
+    tile = GemmTile(block_n, block_k, group_m, 4, 1, by_descriptor)
     return TileConfig(block_m, tile, tile)
 
 
@@ -28,6 +30,7 @@ def integers(*shape: int, seed: int) -> torch.Tensor:
         pytest.param(config(16, 32, 16, 1), id="plain"),
         pytest.param(config(16, 16, 64, 3), id="groups"),
         pytest.param(config(32, 64, 32, 2), id="wide"),
+        pytest.param(config(16, 32, 16, 2, by_descriptor=True), id="descriptors"),
     ],
 )
 @pytest.mark.parametrize(

@@ -13,6 +13,10 @@ TILES = [
     pytest.param(TileConfig(16, GemmTile(32, 16, 1, 4, 1), GemmTile(32, 16, 1, 4, 1)), id="plain"),
     pytest.param(TileConfig(16, GemmTile(16, 64, 3, 4, 1), GemmTile(16, 64, 3, 4, 1)), id="groups"),
     pytest.param(TileConfig(32, GemmTile(64, 32, 2, 4, 1), GemmTile(64, 32, 2, 4, 1)), id="wide"),
+    pytest.param(
+        TileConfig(16, GemmTile(32, 16, 2, 4, 1, True), GemmTile(32, 16, 2, 4, 1, True)),
+        id="descriptors",
+    ),
 ]
 
 

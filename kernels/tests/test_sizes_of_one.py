@@ -23,10 +23,11 @@ _COMPILE = """
         TOP_K=2, NUM_EXPERTS=8, BLOCK_M=16, BLOCK_N=32, BLOCK_K=32, BLOCK_T=1, BLOCK_H=16,
         GROUP_M=1, UNROLL=8, EVEN_N=False, EVEN_K=False, WEIGHT_EVICTION="", ALLOW_TF32=False,
     )
-    pointers = dict(schedule_ptr="*i32", ids_ptr="*i32", weights_ptr="*fp32")
+    constants.update(HIDDEN_SIZE=1, INTERMEDIATE_SIZE=1, BY_DESCRIPTOR=False)
+    pointers = dict(schedule_ptr="*i32", ids_ptr="*i32", weights_ptr="*fp32", h="*bf16", w="*bf16")
     signature, values = {{}}, {{}}
     for argument in kernel.arg_names:
-        if argument.endswith("_ptr"):
+        if argument.endswith("_ptr") or argument in pointers:
             signature[argument] = pointers.get(argument, "*bf16")
         elif argument.endswith("_size") or argument.startswith("stride"):
             signature[argument], values[argument] = "constexpr", 1
@@ -44,6 +45,8 @@ _COMPILE = """
         "moe_dispatch.gate_up:gate_up_kernel",
         "moe_dispatch.down:down_kernel",
         "moe_dispatch.combine:combine_kernel",
+        "moe_dispatch.gemv:gemv_gate_up_kernel",
+        "moe_dispatch.gemv:gemv_down_kernel",
     ],
 )
 def test_a_size_of_one_compiles(kernel: str, tmp_path: Path) -> None:

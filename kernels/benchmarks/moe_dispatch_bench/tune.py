@@ -1,7 +1,7 @@
 """Search for tiles: ``python -m moe_dispatch_bench.tune --shapes Mixtral-8x7B --tokens 1 2048``.
 
-Times each GEMM of moe_dispatch alone, in a replayed graph, for every candidate tile that suits the
-rows per expert, and writes one JSON line per candidate. The entries of ``tile_config.py`` are
+Times each product of moe_dispatch alone, in a replayed graph, for every candidate tile that suits
+the rows per expert, and writes one JSON line per candidate. The entries of ``tile_config.py`` are
 chosen from such files. Candidates are compiled beforehand by many processes.
 """
 
@@ -24,49 +24,56 @@ import torch
 
 from moe_dispatch.down import down
 from moe_dispatch.gate_up import gate_up
+from moe_dispatch.gemv import gemv_down, gemv_gate_up
 from moe_dispatch.schedule import build_schedule
-from moe_dispatch.tile_config import GemmTile, TileConfig
+from moe_dispatch.tile_config import GemmTile, GemvTile, TileConfig
 from moe_dispatch_bench.timing import graph_seconds
 from moe_dispatch_bench.workload import Batch, Layer, Shape, make_batch, make_layer, model_shape
 
 _STAGES = (3, 4, 5)
+_PRODUCTS = {"gate_up": 2, "down": 1}  # and how many weight tiles each loads per step
 _SHARED_MEMORY = 227 * 1024  # of one sm_90 block
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """One tile of one of the two GEMMs."""
+    """One tile of one of the two products; block_m is 1 for matrix-vector products."""
 
-    gemm: str
+    product: str
     block_m: int
-    tile: GemmTile
-
-    @property
-    def config(self) -> TileConfig:
-        """The candidate where it belongs, and itself where it does not matter."""
-        return TileConfig(self.block_m, self.tile, self.tile)
+    tile: GemmTile | GemvTile
 
 
-def candidates(rows_per_expert: float) -> Iterator[Candidate]:
+def candidates(rows_per_expert: float, num_tokens: int) -> Iterator[Candidate]:
     """Tiles worth trying for a mean number of rows per expert."""
+    if num_tokens == 1:
+        yield from _gemv_candidates()
     heights = [
         height
         for height in (16, 32, 64, 128)
         if height >= min(rows_per_expert / 2, 64) and height <= max(4 * rows_per_expert, 16)
     ]
-    for gemm, block_m in product(("gate_up", "down"), heights):
-        operands = 2 if gemm == "gate_up" else 1
-        for block_n, block_k, warps, stages in product(
-            (32, 64, 128, 256), (32, 64, 128, 256), (4, 8), _STAGES
-        ):
+    for name, block_m, by_descriptor in product(_PRODUCTS, heights, (False, True)):
+        operands = _PRODUCTS[name]
+        for block_n, block_k, warps in product((32, 64, 128, 256), (64, 128, 256), (4, 8)):
             stage_bytes = 2 * block_k * (block_m + operands * block_n)
             accumulators = operands * block_m * block_n / (32 * warps)
-            if stage_bytes * stages > _SHARED_MEMORY or stage_bytes < 6 * 1024:
+            fitting = [count for count in _STAGES if stage_bytes * count <= _SHARED_MEMORY]
+            if stage_bytes < 12 * 1024 or not 4 <= accumulators <= 128:
                 continue
-            if accumulators > 128 or accumulators < 4:
-                continue
-            for group in (1,) if block_m <= 32 else (8,):
-                yield Candidate(gemm, block_m, GemmTile(block_n, block_k, group, warps, stages))
+            group = 1 if block_m <= 32 else 8
+            for stages in fitting[-2:]:
+                tile = GemmTile(block_n, block_k, group, warps, stages, by_descriptor)
+                yield Candidate(name, block_m, tile)
+
+
+def _gemv_candidates() -> Iterator[Candidate]:
+    for name, block_n, block_k, warps in product(
+        _PRODUCTS, (2, 4, 8, 16, 32), (256, 512, 1024, 2048), (2, 4, 8)
+    ):
+        elements = _PRODUCTS[name] * block_n * block_k / (32 * warps)
+        if 16 <= elements <= 128:
+            yield Candidate(name, 1, GemvTile(block_n, block_k, warps))
 
 
 def main() -> None:
@@ -82,7 +89,7 @@ def main() -> None:
         (candidate, shape.top_k)
         for shape in shapes
         for tokens in options.tokens
-        for candidate in candidates(tokens * shape.top_k / shape.num_experts)
+        for candidate in candidates(tokens * shape.top_k / shape.num_experts, tokens)
     }
     _compile_all(sorted(wanted, key=str))
     print(f"{len(wanted)} candidates compiled", flush=True)
@@ -101,7 +108,7 @@ def _search(layer: Layer, tokens: int, output: Path, deadline: float) -> None:
         for seed in range(4 if tokens <= 256 else 1)
     ]
     best: dict[tuple[str, int], tuple[float, Candidate]] = {}
-    for candidate in candidates(tokens * shape.top_k / shape.num_experts):
+    for candidate in candidates(tokens * shape.top_k / shape.num_experts, tokens):
         if time.monotonic() > deadline:
             print("out of time")
             return
@@ -114,17 +121,17 @@ def _search(layer: Layer, tokens: int, output: Path, deadline: float) -> None:
             "device": torch.cuda.get_device_name(),
             "shape": shape.name,
             "tokens": tokens,
-            "gemm": candidate.gemm,
+            "product": candidate.product,
             "block_m": candidate.block_m,
             **candidate.tile._asdict(),
             "seconds": seconds,
         }
         with output.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
-        key = (candidate.gemm, candidate.block_m)
+        key = (candidate.product, candidate.block_m)
         best[key] = min(best.get(key, (seconds, candidate)), (seconds, candidate))
-    for (gemm, block_m), (seconds, candidate) in sorted(best.items()):
-        print(f"{shape.name} {tokens} {gemm} {block_m}: {seconds * 1e6:.1f} us {candidate.tile}")
+    for (name, block_m), (seconds, candidate) in sorted(best.items()):
+        print(f"{shape.name} {tokens} {name} {block_m}: {seconds * 1e6:.1f} us {candidate.tile}")
 
 
 def _seconds(candidate: Candidate, layer: Layer, batches: list[Batch]) -> float:
@@ -132,16 +139,21 @@ def _seconds(candidate: Candidate, layer: Layer, batches: list[Batch]) -> float:
 
 
 def _call(candidate: Candidate, layer: Layer, batch: Batch) -> Callable[[], torch.Tensor]:
-    """The candidate's GEMM alone, its schedule and its input made beforehand."""
-    schedule = build_schedule(batch.topk_ids, layer.shape.num_experts, candidate.block_m)
-    if candidate.gemm == "gate_up":
-        first = partial(gate_up, batch.hidden_states, layer.gate_up_proj, schedule)
-        run = partial(first, top_k=layer.shape.top_k)
+    """The candidate's product alone, its schedule and its input made beforehand."""
+    x, ids, top_k = batch.hidden_states, batch.topk_ids, layer.shape.top_k
+    h = torch.randn((ids.numel(), layer.shape.intermediate_size), device="cuda").to(x.dtype)
+    tile = candidate.tile
+    if isinstance(tile, GemvTile):
+        if candidate.product == "gate_up":
+            return partial(gemv_gate_up, x, layer.gate_up_proj, ids, tile)
+        return partial(gemv_down, h, layer.down_proj, ids, batch.topk_weights, tile)
+    schedule = build_schedule(ids, layer.shape.num_experts, candidate.block_m)
+    tiles = TileConfig(candidate.block_m, tile, tile)
+    if candidate.product == "gate_up":
+        run = partial(gate_up, x, layer.gate_up_proj, schedule, top_k=top_k)
     else:
-        size = (batch.topk_ids.numel(), layer.shape.intermediate_size)
-        h = torch.randn(size, device="cuda").to(batch.hidden_states.dtype)
         run = partial(down, h, layer.down_proj, schedule)
-    return partial(run, tiles=candidate.config, allow_tf32=False)
+    return partial(run, tiles=tiles, allow_tf32=False)
 
 
 def _compile_all(wanted: list[tuple[Candidate, int]]) -> None:
@@ -155,6 +167,8 @@ def _compile_all(wanted: list[tuple[Candidate, int]]) -> None:
 def _compile(wanted: list[tuple[Candidate, int]]) -> None:
     """Run each candidate once on sizes that give the same compiled kernel as the real ones."""
     for candidate, top_k in wanted:
+        if isinstance(candidate.tile, GemvTile):
+            continue  # compiled for the very sizes
         shape = Shape("small", 512, 512, 16, top_k)
         layer = make_layer(shape, torch.bfloat16)
         batch = make_batch(shape, 16, routing="uniform", dtype=torch.bfloat16, seed=0)
