@@ -124,12 +124,18 @@ def _decoded(arch: str, raw: bytes, address: int) -> tinygrad_dsl.Inst:
         if instruction_format.__name__ == "VOP3PX2" and raw[2:4] != _SCALED_MFMA:
             continue
         if _matches(raw, instruction_format):
-            return _with_lanes_from_elsewhere(instruction_format.from_bytes(raw), raw)
+            return _refined(instruction_format.from_bytes(raw), raw)
     raise UnknownInstruction(f"no {arch} instruction begins with {raw[:8].hex()} at {address:#x}")
 
 
-def _with_lanes_from_elsewhere(decoded: tinygrad_dsl.Inst, raw: bytes) -> tinygrad_dsl.Inst:
-    """A comparison in the VOP3 format with DPP, which tinygrad takes for one without."""
+def _refined(decoded: tinygrad_dsl.Inst, raw: bytes) -> tinygrad_dsl.Inst:
+    """Two kinds whose format tinygrad does not tell apart.
+
+    A comparison in the VOP3 format with DPP, and the xf32 matrix products of gfx942, which are not
+    on its list of matrix products.
+    """
+    if type(decoded).__name__ == "VOP3P" and decoded.op.name.startswith("V_MFMA"):
+        return import_module(type(decoded).__module__).VOP3P_MFMA.from_bytes(raw)
     suffix = decoded._variant_suffix()
     if suffix is None or not type(decoded).__name__.endswith("_SDST"):
         return decoded

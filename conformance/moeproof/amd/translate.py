@@ -10,13 +10,17 @@ from functools import cached_property
 
 import numpy as np
 
+from moeproof.amd.buffer_steps import buffer_step
 from moeproof.amd.code_object import CodeObject, KernelDescription
 from moeproof.amd.control_flow import Exit, ExitKind, block_exit
 from moeproof.amd.decoding import Instruction, UnknownInstruction, decode, family_of
+from moeproof.amd.dual_issue import dual_step
 from moeproof.amd.lane_steps import lane_step
 from moeproof.amd.lds_steps import lds_step
+from moeproof.amd.matrix_steps import matrix_step
 from moeproof.amd.memory_steps import memory_step
 from moeproof.amd.operands import Step, Target, destination, unknown
+from moeproof.amd.packed import packed_step
 from moeproof.amd.scalar_alu import scalar_step
 from moeproof.amd.state import Waves
 from moeproof.amd.vector_alu import operation_step
@@ -52,8 +56,12 @@ _STEP_MAKERS: tuple[Callable[[Instruction, Target], Step | None], ...] = (
     scalar_step,
     operation_step,
     mask_step,
+    packed_step,
+    dual_step,
+    matrix_step,
     lds_step,
     memory_step,
+    buffer_step,
     lane_step,
 )
 

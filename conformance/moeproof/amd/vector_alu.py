@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from operator import attrgetter
 from typing import Any
 
@@ -40,21 +41,46 @@ _SATURATING: dict[str, Callable[..., Any]] = {
 # On CDNA these keep the other half of the register, the other 16-bit operations clear it (LLVM,
 # SIISelLowering.cpp: zeroesHigh16BitsOfDest).
 _KEEP_OTHER_HALF_CDNA = ("v_fma_f16", "v_mad_u16", "v_mad_i16", "v_div_fixup_f16", "v_bitop3_b16")
+_TERNARY = {"v_bitop3_b32": "u32", "v_bitop3_b16": "u16"}
 _WORD, _DWORD = 4, 6
 _DISABLED_LANES_KEEP = 2
 
 
 def operation_step(instruction: Instruction, target: Target) -> Step | None:
-    """The step of an instruction that `OPERATIONS` knows; None for any other."""
+    """The step of an instruction that `OPERATIONS` knows, or of v_bitop3; None for any other."""
+    if instruction.name in _TERNARY:
+        compute, put = computation(instruction, target, _ternary(instruction))
+        return lambda waves: put(waves, compute(waves))
     operation = OPERATIONS.get(instruction.name)
     if operation is None:
         return None
-    fields = instruction.fields
+    if (
+        isinstance(operation.function, np.ufunc)
+        and set(operation.sources) == {operation.result}
+        and bits_of(operation.result) == 32
+        and not _has_modifiers(instruction)
+    ):
+        return _direct(operation.function, operation.result, instruction, target)
+    compute, put = computation(instruction, target, operation)
+    return lambda waves: put(waves, compute(waves))
+
+
+def _ternary(instruction: Instruction) -> Operation:
+    """v_bitop3: its truth table stands in the modifiers' bits (CDNA4 ISA, V_BITOP3_B32)."""
+    fields, kind = instruction.fields, _TERNARY[instruction.name]
+    table = fields["omod"] << 6 | fields["abs"] << 3 | fields["neg"]
+    return Operation(partial(integers.ternary_logic, table=table), kind, (kind, kind, kind))
+
+
+def computation(
+    instruction: Instruction, target: Target, operation: Operation
+) -> tuple[Fetch, Store]:
+    """What the operation gives for some waves, and how that is stored."""
+    fields, kind = instruction.fields, operation.result
     function = operation.function
-    kind = operation.result
     if fields.get("clmp"):
         function = _clamped(instruction, operation)
-    if fields.get("omod"):
+    if fields.get("omod") and kind[0] == "f":
         function = _scaled(function, _OUTPUT_FACTORS[fields["omod"]])
     put = result_store(instruction, target, kind)
     if not operation.accumulates:
@@ -62,14 +88,7 @@ def operation_step(instruction: Instruction, target: Target) -> Step | None:
     else:
         sources = source_fetches(instruction, target, operation.sources[:2])
         sources.append(fetch(kind, destination(instruction, "vdst", target, bits=bits_of(kind))))
-    if (
-        isinstance(function, np.ufunc)
-        and set(operation.sources) == {kind}
-        and bits_of(kind) == 32
-        and not _has_modifiers(instruction)
-    ):
-        return _direct(function, kind, instruction, target)
-    return _general(function, sources, put)
+    return _applied(function, sources), put
 
 
 def _has_modifiers(instruction: Instruction) -> bool:
@@ -101,15 +120,15 @@ def _direct(function: np.ufunc, kind: str, instruction: Instruction, target: Tar
     return binary
 
 
-def _general(function: Callable[..., Any], sources: list[Fetch], put: Store) -> Step:
+def _applied(function: Callable[..., Any], sources: list[Fetch]) -> Fetch:
     if len(sources) == 1:
         (only,) = sources
-        return lambda waves: put(waves, function(only(waves)))
+        return lambda waves: function(only(waves))
     if len(sources) == 2:
         first, second = sources
-        return lambda waves: put(waves, function(first(waves), second(waves)))
+        return lambda waves: function(first(waves), second(waves))
     first, second, third = sources
-    return lambda waves: put(waves, function(first(waves), second(waves), third(waves)))
+    return lambda waves: function(first(waves), second(waves), third(waves))
 
 
 def source_fetches(instruction: Instruction, target: Target, kinds: tuple[str, ...]) -> list[Fetch]:
@@ -144,11 +163,10 @@ def _source_fetch(
         plain = fetch(kind, operand)
     if index == 0 and instruction.encoding.endswith(("_DPP16", "_DPP8")):
         raise unknown(instruction, "lanes from elsewhere")
-    if f"src{index}_neg" in fields:
-        negate, absolute = fields[f"src{index}_neg"], fields[f"src{index}_abs"]
-    else:
-        negate = fields.get("neg", 0) >> index & 1
-        absolute = fields.get("abs", 0) >> index & 1
+    if instruction.name in _TERNARY:
+        return plain
+    negate = fields.get("neg", 0) >> index & 1 | fields.get(f"src{index}_neg", 0)
+    absolute = fields.get("abs", 0) >> index & 1 | fields.get(f"src{index}_abs", 0)
     if (negate or absolute) and kind[0] != "f":
         raise unknown(instruction, "a sign modifier on an integer")
     return modified(plain, negate=bool(negate), absolute=bool(absolute))

@@ -10,7 +10,7 @@ import numpy as np
 
 from moeproof.amd import float_arithmetic as floats
 from moeproof.amd.decoding import Instruction
-from moeproof.amd.operands import Step, Target, source, unknown
+from moeproof.amd.operands import Fetch, Step, Store, Target, source, unknown
 from moeproof.amd.state import EXEC, VCC, Array, Waves
 from moeproof.amd.vector_alu import result_store, source_fetches
 
@@ -51,7 +51,8 @@ def mask_step(instruction: Instruction, target: Target) -> Step | None:
     if name in _CARRIES:
         return _carry(instruction, target, *_CARRIES[name])
     if name in ("v_cndmask_b32", "v_cndmask_b16"):
-        return _selection(instruction, target)
+        compute, put = selection(instruction, target)
+        return lambda waves: put(waves, compute(waves))
     if name in _WIDE_PRODUCTS:
         return _wide_product(instruction, target, signed=_WIDE_PRODUCTS[name])
     if name == "v_div_scale_f32":
@@ -143,7 +144,8 @@ def _quiet(value: Array) -> Array:
     return (bits >> unsigned.type(mantissa - 1) & unsigned.type(1)) == 1
 
 
-def _selection(instruction: Instruction, target: Target) -> Step:
+def selection(instruction: Instruction, target: Target) -> tuple[Fetch, Store]:
+    """v_cndmask: src1 where the mask has a one, src0 elsewhere; and how that is stored."""
     kind = "f16" if instruction.name.endswith("16") else "f32"
     if not any(instruction.fields.get(name) for name in ("neg", "abs", "src0_neg", "src1_neg")):
         kind = kind.replace("f", "u")
@@ -152,7 +154,7 @@ def _selection(instruction: Instruction, target: Target) -> Step:
     if instruction.encoding.startswith("VOP2"):
         mask = VCC
     put = result_store(instruction, target, kind)
-    return lambda waves: put(waves, np.where(waves.bools(mask), one(waves), zero(waves)))
+    return lambda waves: np.where(waves.bools(mask), one(waves), zero(waves)), put
 
 
 _CARRIES: dict[str, tuple[str, bool]] = {

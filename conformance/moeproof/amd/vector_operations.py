@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from moeproof.amd import float_arithmetic as floats
+from moeproof.amd import formats
 from moeproof.amd import integer_arithmetic as integers
 
 
@@ -43,7 +44,8 @@ def _enter(
         )
 
 
-def _reversed(function: Callable[..., Any]) -> Callable[..., Any]:
+def reversed_operands(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function with its two operands exchanged: the "rev" instructions."""
     return lambda a, b: function(b, a)
 
 
@@ -61,7 +63,7 @@ def _enter_floats() -> None:
         two, three = f"{kind} <- {kind} {kind}", f"{kind} <- {kind} {kind} {kind}"
         _enter(f"v_add_{kind}", np.add, two)
         _enter(f"v_sub_{kind}", np.subtract, two)
-        _enter(f"v_subrev_{kind}", _reversed(np.subtract), two)
+        _enter(f"v_subrev_{kind}", reversed_operands(np.subtract), two)
         _enter(f"v_mul_{kind}", np.multiply, two)
         _enter(f"v_min_{kind} v_min_num_{kind}", floats.minimum, two)
         _enter(f"v_max_{kind} v_max_num_{kind}", floats.maximum, two)
@@ -125,10 +127,35 @@ def _enter_conversions() -> None:
             "f32 <- u32",
         )
     _enter("v_pack_b32_f16", _pack16, "u32 <- u16 u16")
+    two = "u32 <- f32 f32"
+    _enter("v_cvt_pk_bf16_f32", _packed(formats.f32_to_bf16), two)
+    _enter("v_cvt_pk_f16_f32", _packed(formats.f32_to_f16), two)
+    _enter(
+        "v_cvt_pkrtz_f16_f32 v_cvt_pk_rtz_f16_f32",
+        _packed(formats.f32_to_f16_toward_zero),
+        two,
+    )
+    _enter("v_cvt_pk_i16_i32", _packed(lambda a: np.clip(a, -32768, 32767)), "u32 <- i32 i32")
+    _enter("v_cvt_pk_u16_u32", _packed(lambda a: np.minimum(a, 65535)), "u32 <- u32 u32")
 
 
 def _pack16(low: Any, high: Any) -> Any:
     return low.astype(np.uint32) | (high.astype(np.uint32) << np.uint32(16))
+
+
+def _packed(convert: Callable[[Any], Any]) -> Callable[..., Any]:
+    """Converts two sources to 16 bits each, the first one into the low half."""
+
+    def pack(a: Any, b: Any) -> Any:
+        return _pack16(*(_bits16(convert(np.asarray(value))) for value in (a, b)))
+
+    return pack
+
+
+def _bits16(value: Any) -> Any:
+    if value.dtype == np.float16:
+        return np.ascontiguousarray(value).view(np.uint16)
+    return value.astype(np.uint16)
 
 
 def _enter_integers() -> None:
@@ -146,7 +173,7 @@ def _enter_integers() -> None:
     _enter("v_bcnt_u32_b32", lambda a, b: integers.count_ones(a) + b, two)
     _enter("v_add_u32 v_add_nc_u32", np.add, two)
     _enter("v_sub_u32 v_sub_nc_u32", np.subtract, two)
-    _enter("v_subrev_u32 v_subrev_nc_u32", _reversed(np.subtract), two)
+    _enter("v_subrev_u32 v_subrev_nc_u32", reversed_operands(np.subtract), two)
     _enter("v_add_nc_i32 v_add_i32", np.add, "i32 <- i32 i32")
     _enter("v_sub_nc_i32 v_sub_i32", np.subtract, "i32 <- i32 i32")
     _enter("v_add3_u32", _chain(add, add), three)
@@ -169,8 +196,8 @@ def _enter_integers() -> None:
     for bits in (16, 32, 64):
         count = f"u{bits}" if bits < 64 else "u32as64"
         unsigned, signed = f"u{bits} <- {count} u{bits}", f"i{bits} <- {count} i{bits}"
-        _enter(f"v_lshlrev_b{bits}", _reversed(left), unsigned)
-        _enter(f"v_lshrrev_b{bits}", _reversed(integers.shift_right), unsigned)
+        _enter(f"v_lshlrev_b{bits}", reversed_operands(left), unsigned)
+        _enter(f"v_lshrrev_b{bits}", reversed_operands(integers.shift_right), unsigned)
         _enter(f"v_ashrrev_i{bits}", _arithmetic_shift_reversed, signed)
     _enter("v_mul_lo_u32 v_mul_lo_i32", np.multiply, two)
     _enter("v_mul_hi_u32", integers.multiply_high_unsigned, two)
@@ -194,7 +221,7 @@ def _enter_integers() -> None:
         couple = f"{kind} <- {kind} {kind}"
         _enter(f"v_add_{kind} v_add_nc_{kind}", np.add, couple)
         _enter(f"v_sub_{kind} v_sub_nc_{kind}", np.subtract, couple)
-        _enter(f"v_subrev_{kind}", _reversed(np.subtract), couple)
+        _enter(f"v_subrev_{kind}", reversed_operands(np.subtract), couple)
     _enter("v_mul_lo_u16", np.multiply, "u16 <- u16 u16")
     _enter("v_mad_u16", _chain(np.multiply, add), "u16 <- u16 u16 u16")
     _enter("v_bfe_u32", integers.extract_unsigned, three)
