@@ -1,75 +1,114 @@
 """Write the tables of docs/proof.md anew: what the suite catches, and what it lets pass.
 
     python ci/proof.py faults                          every fault through the quick profile
+    python ci/proof.py ablation                        the same without one part of the profile
     python ci/proof.py variants --journal soak.jsonl   what ci/soak.py has counted
     python ci/proof.py tolerances                      docs/figures/ordinary_tolerances.py
 
-``faults`` also writes the cases by which the tests catch each fault. Takes minutes on one core;
-exits with 1 if a fault slips through or a right implementation is refused.
+``faults`` also writes the cases by which the tests catch each fault. It and ``ablation`` judge
+every fault in torch by everything once, a quarter of an hour on one core, and keep that in a
+journal; edited kernels are judged up to the first catch. Exits with 1 if a fault slips through or
+a right implementation is refused.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import runpy
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from statistics import median
 
+import ablation
 import soak
 
 from moeproof.devices import Device
+from moeproof.fault_runner import FaultRun
 from moeproof.faults import CONTROL, FAULTS
-from moeproof.faults.matrix import Catch, FaultResult, as_markdown, fault_matrix
+from moeproof.faults.known_catches import KnownCatch, known_catches, write_known_catches
+from moeproof.faults.matrix import fault_matrix
+from moeproof.planned_case import PlannedCase
 from moeproof.profiles import plan
+from moeproof.report.fault_matrix import FaultMatrix, FaultResult, as_markdown
+from moeproof.report.suite_hash import suite_hash
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENT = ROOT / "docs" / "proof.md"
 FIGURE = ROOT / "docs" / "figures" / "ordinary_tolerances.py"
-CATCHING_CASES = ROOT / "conformance" / "tests" / "faults" / "catching_cases.json"
+FAULT_JOURNAL = Path("fault_journal.jsonl")
+_KINDS = {"Experts": "experts", "Router": "router", "Kernels": "kernel"}
 
 # Memory that nobody wrote may hold right values by chance, unless it is poisoned; stale state shows
 # at a second call.
 _BY_CLASS = {"memory": ("memory",), "stale state": ("determinism", "metamorphic")}
 
 
-def write_faults() -> int:
+def write_faults(journal: Path) -> int:
     """The fault matrix; how many faults slip through, and in how many kinds right steps do not."""
     planned, cpu = plan("quick", "cpu"), Device("cpu")
     controls = [CONTROL, replace(CONTROL, entry="route")]
     refused = [result for result in fault_matrix(controls, planned, cpu) if result.caught]
-    in_torch = [fault for fault in FAULTS.values() if fault.kind != "kernel"]
-    results = list(fault_matrix(in_torch, planned, cpu))
-    missed = [result for result in results if not result.caught]
     for result in refused:
         print(f"right steps refused: {result.catches[0]}", file=sys.stderr)
-    for result in missed:
-        print(f"not caught: {result.fault.name}", file=sys.stderr)
-    experts, router = (
-        as_markdown([result for result in results if result.fault.kind == kind])
-        for kind in ("experts", "router")
+    in_torch = [full.result for full in _in_torch(planned, cpu, journal)]
+    run = FaultRun(device="cpu", workers=2, timeout_seconds=300.0)
+    kernels = [fault for fault in FAULTS.values() if fault.kind == "kernel"]
+    order = [fault.name for fault in kernels]
+    edited = sorted(
+        run.judge(kernels, planned, known=known_catches(planned)),
+        key=lambda result: order.index(result.name),
     )
-    counts = f"{len(results) - len(missed)} of {len(results)} faults are caught."
-    _replace_section("faults", f"{counts}\n\n### Experts\n\n{experts}\n### Router\n\n{router}")
-    _write_catching_cases(results)
-    return len(missed) + len(refused)
+    matrix = FaultMatrix(suite_hash(), "quick", "cpu", (*in_torch, *edited))
+    for result in matrix.missed:
+        print(f"not caught: {result.name}", file=sys.stderr)
+    sections = [
+        f"{len(matrix.faults) - len(matrix.missed)} of {len(matrix.faults)} faults are caught."
+    ]
+    for title, kind in _KINDS.items():
+        results = [result for result in matrix.results if result.kind == kind]
+        sections.append(f"### {title}\n\n{_times(results)}\n\n{as_markdown(results)}".rstrip())
+    _replace_section("faults", "\n\n".join(sections))
+    write_known_catches(
+        {result.name: _catch_alone(result) for result in matrix.faults if result.caught}
+    )
+    return len(matrix.missed) + len(refused)
 
 
-def _write_catching_cases(results: Sequence[FaultResult]) -> None:
-    catches = {result.fault.name: _catch_alone(result) for result in results if result.caught}
-    caught = {
-        name: {"check": catch.check, "case_id": catch.case_id} for name, catch in catches.items()
-    }
-    CATCHING_CASES.write_text(json.dumps(caught, indent=1) + "\n", encoding="utf-8")
+def _in_torch(
+    planned: Sequence[PlannedCase], device: Device, journal: Path
+) -> list[ablation.FullResult]:
+    faults = [fault for fault in FAULTS.values() if fault.kind != "kernel"]
+    return ablation.full_results(faults, planned, device, journal=journal)
 
 
-def _catch_alone(result: FaultResult) -> Catch:
+def _times(results: Sequence[FaultResult]) -> str:
+    """How long the first catch took; nothing where none was caught."""
+    seconds = [result.catches[0].seconds for result in results if result.caught]
+    cases = [result.catches[0].cases for result in results if result.caught]
+    if not seconds:
+        return ""
+    return (
+        f"First caught after {median(seconds):.2f} s (median) and {max(seconds):.1f} s (most), "
+        f"in case {median(cases):.0f} (median) and {max(cases)} (last)."
+    )
+
+
+def _catch_alone(result: FaultResult) -> KnownCatch:
     """The first catch that does not depend on what earlier cases have left behind."""
-    preferred = _BY_CLASS.get(result.fault.bug_class, ())
+    preferred = _BY_CLASS.get(result.bug_class, ())
     alone = [catch for catch in result.catches if catch.check in preferred]
-    return (alone or result.catches)[0]
+    first = (alone or result.catches)[0]
+    return KnownCatch(first.check, first.case_id)
+
+
+def write_ablation(journal: Path) -> int:
+    """What would be missed without each part of the profile; nothing of it is a failure."""
+    planned = plan("quick", "cpu")
+    found = list(ablation.losses(_in_torch(planned, Device("cpu"), journal), planned))
+    _replace_section("ablation", ablation.as_markdown(found))
+    return 0
 
 
 def write_variants(journal: Path) -> int:
@@ -102,13 +141,15 @@ def _replace_section(name: str, content: str) -> None:
 def main() -> int:
     """Parse the command line and write one section."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("section", choices=("faults", "variants", "tolerances"))
-    parser.add_argument("--journal", type=Path, default=Path("soak.jsonl"))
+    parser.add_argument("section", choices=("faults", "ablation", "variants", "tolerances"))
+    parser.add_argument("--journal", type=Path, help="default: soak.jsonl or fault_journal.jsonl")
     options = parser.parse_args()
     if options.section == "faults":
-        failures = write_faults()
+        failures = write_faults(options.journal or FAULT_JOURNAL)
+    elif options.section == "ablation":
+        failures = write_ablation(options.journal or FAULT_JOURNAL)
     elif options.section == "variants":
-        failures = write_variants(options.journal)
+        failures = write_variants(options.journal or Path("soak.jsonl"))
     else:
         failures = write_tolerances()
     return 1 if failures else 0

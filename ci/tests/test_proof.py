@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import runpy
 import sys
 from pathlib import Path
@@ -14,7 +13,9 @@ import numpy as np
 import pytest
 
 from moeproof.faults import FAULTS
-from moeproof.faults.matrix import Catch, FaultResult
+from moeproof.faults.known_catches import KnownCatch
+from moeproof.faults.matrix import result_of
+from moeproof.report.fault_matrix import Catch
 from moeproof.variants import VARIANTS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -33,7 +34,6 @@ def proof(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ModuleType:
     module = importlib.util.module_from_spec(specification)
     specification.loader.exec_module(module)
     module.DOCUMENT = tmp_path / "proof.md"
-    module.CATCHING_CASES = tmp_path / "catching_cases.json"
     return module
 
 
@@ -47,27 +47,36 @@ def test_the_document_misses_no_fault():
     assert "**not caught**" not in DOCUMENT
 
 
-def test_a_missed_fault_fails(proof, monkeypatch, capsys):
-    caught, missed = list(FAULTS.values())[:2]
+def test_a_missed_fault_fails(proof, monkeypatch, tmp_path, capsys):
+    caught, missed, kernel = FAULTS["gelu"], FAULTS["ties_to_higher_id"], "kernel_silu_overflows"
     catch = Catch("accuracy", "a case", "wrong", 1, 0.5)
+    faults = {fault.name: fault for fault in (caught, missed, FAULTS[kernel])}
 
-    def matrix(faults, planned, device):
-        for fault in faults:
-            found = (catch,) if fault is caught else ()
-            yield FaultResult(fault, found, 1, 0.5)
+    def judged(fault):
+        return result_of(fault, () if fault is missed else (catch,), 1, 0.5)
 
-    monkeypatch.setattr(proof, "fault_matrix", matrix)
-    monkeypatch.setattr(proof, "FAULTS", {caught.name: caught, missed.name: missed})
+    def in_torch(faults, planned, device, *, journal):
+        return [proof.ablation.FullResult(judged(fault), frozenset()) for fault in faults]
+
+    kept = {}
+    monkeypatch.setattr(proof, "FAULTS", faults)
+    monkeypatch.setattr(proof.ablation, "full_results", in_torch)
+    monkeypatch.setattr(proof.FaultRun, "judge", lambda *a, **k: iter([judged(FAULTS[kernel])]))
+    monkeypatch.setattr(proof, "fault_matrix", lambda *_: iter([]))
+    monkeypatch.setattr(proof, "write_known_catches", kept.update)
     proof.DOCUMENT.write_text("before\n<!-- faults -->\nold\n<!-- end of faults -->\nafter\n")
     monkeypatch.setattr(sys, "argv", ["proof.py", "faults"])
     assert proof.main() == 1
     assert f"not caught: {missed.name}" in capsys.readouterr().err
     written = proof.DOCUMENT.read_text()
-    assert written.startswith("before\n<!-- faults -->\n1 of 2 faults are caught.\n")
+    assert written.startswith("before\n<!-- faults -->\n2 of 3 faults are caught.\n")
+    assert "First caught after 0.50 s (median) and 0.5 s (most)" in written
     assert written.endswith("<!-- end of faults -->\nafter\n")
     assert "old" not in written
-    cases = json.loads(proof.CATCHING_CASES.read_text())
-    assert cases == {caught.name: {"check": "accuracy", "case_id": "a case"}}
+    assert kept == {
+        caught.name: KnownCatch("accuracy", "a case"),
+        kernel: KnownCatch("accuracy", "a case"),
+    }
 
 
 def answer(actual, truth=(1.0, -2.0, 0.0), baseline=(1.0, -2.0, 0.01)):

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import time
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 
 from moeproof.case import Case
 from moeproof.case_id import AnyCase
@@ -34,10 +37,15 @@ def same_trial(known: Trial, implementation: Implementation) -> Trial:
 
 
 class Oracle:
-    """What is true of a case whatever is judged on it, computed once for all faults."""
+    """What is true of a case whatever is judged on it, computed once for all faults.
+
+    Attributes:
+        seconds: what the computation took, by case; part of the time of everybody's first verdict.
+    """
 
     def __init__(self) -> None:
         self._known: dict[AnyCase, Trial] = {}
+        self.seconds: dict[AnyCase, float] = defaultdict(float)
 
     def trial(self, case: AnyCase, fault: Fault, device: Device) -> Trial | RouterTrial:
         """The fault's trial on a case."""
@@ -45,6 +53,9 @@ class Oracle:
             return same_trial(self._known[case], fault.implementation)
         trial = make_trial(case, fault.implementation, device)
         if isinstance(trial, Trial):
+            started = time.perf_counter()
+            trial.interval  # noqa: B018  computed on first access
+            self.seconds[case] = time.perf_counter() - started
             self._known[case] = trial
         return trial
 
@@ -54,9 +65,11 @@ def asked_here(fault: Fault, device: Device, oracle: Oracle) -> Ask:
     last: list[tuple[AnyCase, Trial | RouterTrial]] = []
 
     def ask(case: AnyCase, check: str) -> Verdict:
-        if not last or last[0][0] != case:
-            last[:] = [(case, oracle.trial(case, fault, device))]
-        return judge(last[0][1], check)
+        if last and last[0][0] == case:
+            return judge(last[0][1], check)
+        last[:] = [(case, oracle.trial(case, fault, device))]
+        verdict = judge(last[0][1], check)
+        return replace(verdict, seconds=verdict.seconds + oracle.seconds[case])
 
     return ask
 
