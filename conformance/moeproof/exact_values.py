@@ -74,7 +74,7 @@ def make(case: Case, routing: Routing) -> Values:
     gate, up = _gate_and_up(case, random, places)
     if case.values is ValueFamily.EXACT_OPERANDS:
         _put_operands(case, random, hidden_states, up, places)
-    signs = up[:, :, places.bias[0]]
+    signs = up[:, :, places.sign]
     down = _down(case, random, places, signs)
     shape = routing.topk_ids.shape
     if case.values is ValueFamily.EXACT_DOWN:
@@ -90,6 +90,7 @@ class _Places:
 
     Attributes:
         bias, pairs, body: hidden columns: the two of ones, those of large terms, the others.
+        sign: one of the others, +-1 in all families but one: tells one token from another.
         live: an intermediate column whose gate is open for every expert.
         channels: intermediate columns of large terms, their gates open too.
     """
@@ -97,6 +98,7 @@ class _Places:
     bias: NDArray[np.int64]
     pairs: NDArray[np.int64]
     body: NDArray[np.int64]
+    sign: int
     live: int
     channels: NDArray[np.int64]
 
@@ -107,13 +109,13 @@ class _Places:
         pairs = _paired(columns)
         channels = random.permutations(1, problem.intermediate_size)[0]
         body = np.sort(columns[pairs.size :])
-        return cls(bias, pairs, body, int(channels[0]), _paired(channels))
+        return cls(bias, pairs, body, int(body[0]), int(channels[0]), _paired(channels))
 
 
 def _gate_and_up(
     case: Case, random: RandomSource, places: _Places
 ) -> tuple[Float64Array, Float64Array]:
-    """Both (E, I, H); up's first bias column holds the signs of open gates' results."""
+    """Both (E, I, H); up's sign column holds the signs of open gates' results."""
     problem = case.problem
     gate = np.zeros((problem.num_experts, problem.intermediate_size, problem.hidden_size))
     up = np.zeros_like(gate)
@@ -129,7 +131,7 @@ def _gate_and_up(
     if case.values is ValueFamily.EXACT_UP:
         _put_sums(case, random, up, places)
     elif case.values is not ValueFamily.EXACT_OPERANDS:
-        up[:, :, first] = random.signs(up.shape[:2])
+        up[:, :, places.sign] = random.signs(up.shape[:2])
     return gate, up
 
 
@@ -171,7 +173,7 @@ def _odd_numbers(case: Case, random: RandomSource, shape: tuple[int, ...]) -> Fl
 
 
 def _down(case: Case, random: RandomSource, places: _Places, signs: Float64Array) -> Float64Array:
-    """(E, H, I); ``signs`` (E, I) are those of the intermediate values whose gates are open."""
+    """(E, H, I); open gates' intermediate values have the ``signs`` (E, I) or all the opposite."""
     problem = case.problem
     shape = (problem.num_experts, problem.hidden_size, problem.intermediate_size)
     if case.values is ValueFamily.EXACT_ROUNDED:

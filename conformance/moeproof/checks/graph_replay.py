@@ -8,20 +8,17 @@ import torch
 
 from moeproof.checks.bits import compare_bits
 from moeproof.checks.check import GPU_DEVICES, Check, is_expert_case, missing_beside
+from moeproof.checks.determinism import other_inputs
 from moeproof.layout import to_array, to_tensor
 from moeproof.trial import Trial
 from moeproof.verdict import Finding
 
 
 def judge_graph_replay(trial: Trial) -> Finding:
-    """Capture on the case; replay with reversed tokens and routing; compare with an eager call."""
+    """Capture on the case; replay with other tokens and routing; compare with an eager call."""
     inputs = trial.inputs
-    changed = replace(
-        inputs,
-        hidden_states=inputs.hidden_states[::-1].copy(),
-        topk_ids=inputs.topk_ids[::-1].copy(),
-        topk_weights=inputs.topk_weights[::-1, ::-1].copy(),
-    )
+    reversed_weights = inputs.topk_weights[::-1, ::-1].copy()
+    changed = replace(other_inputs(inputs), topk_weights=reversed_weights)
     expected = trial.call(changed)
     placed = trial.place(inputs)
     trial.call_on_device(placed)  # warm up: compile and allocate outside the capture

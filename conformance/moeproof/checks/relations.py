@@ -57,8 +57,15 @@ def _random(case: Case) -> RandomSource:
     return RandomSource(case.case_id, "relation")
 
 
+def _new_order(case: Case, length: int) -> NDArray[np.int64]:
+    """A random order of at least two things that moves some of them."""
+    order = _random(case).permutations(1, length)[0]
+    moves = (order != np.arange(length)).any()
+    return order if moves else np.roll(order, 1)
+
+
 def _permute_tokens(inputs: ExpertInputs, case: Case) -> Transformed:
-    order = _random(case).permutations(1, case.problem.num_tokens)[0]
+    order = _new_order(case, case.problem.num_tokens)
     changed = replace(
         inputs,
         hidden_states=inputs.hidden_states[order],
@@ -92,7 +99,7 @@ def _split_batch(inputs: ExpertInputs, case: Case) -> Transformed:
 
 def _relabel_experts(inputs: ExpertInputs, case: Case) -> Transformed:
     experts = case.problem.num_experts
-    order = _random(case).permutations(1, experts)[0]
+    order = _new_order(case, experts)
     new_label = np.argsort(order).astype(np.int32)
     ids = inputs.topk_ids
     inside = (ids >= 0) & (ids < experts)
@@ -155,6 +162,14 @@ def _any_case(case: Case) -> bool:
     return True
 
 
+def _several_tokens(case: Case) -> bool:
+    return case.problem.num_tokens > 1
+
+
+def _several_experts(case: Case) -> bool:
+    return case.problem.num_experts > 1
+
+
 def _has_idle_experts(case: Case) -> bool:
     problem = case.problem
     pattern, _ = find_pattern(case.pattern)
@@ -180,7 +195,7 @@ RELATIONS: tuple[Relation, ...] = (
         "token permutation",
         "rows move, their results move along",
         _permute_tokens,
-        _any_case,
+        _several_tokens,
         needs=("position_invariant",),
     ),
     Relation(
@@ -193,7 +208,7 @@ RELATIONS: tuple[Relation, ...] = (
         "expert relabelling",
         "experts are renumbered, the ids with them",
         _relabel_experts,
-        _any_case,
+        _several_experts,
         needs=("expert_invariant", "position_invariant"),
     ),
     Relation(
@@ -221,7 +236,7 @@ RELATIONS: tuple[Relation, ...] = (
         "batch split",
         "the first half of the tokens alone",
         _split_batch,
-        _any_case,
+        _several_tokens,
         needs=("position_invariant", "batch_invariant"),
     ),
     Relation(

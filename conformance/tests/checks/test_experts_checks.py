@@ -12,9 +12,10 @@ from moeproof.case import Case, Layout
 from moeproof.case_id import parse_case_id
 from moeproof.checks import CHECKS
 from moeproof.checks.metamorphic import relation_of
-from moeproof.checks.relations import RELATIONS
+from moeproof.checks.relations import RELATIONS, Relation
 from moeproof.devices import Device
 from moeproof.implementation import Capabilities, Implementation
+from moeproof.inputs import make_inputs
 from moeproof.judge import checks_for, judge, make_trial
 from moeproof.verdict import Outcome, Verdict
 
@@ -228,8 +229,16 @@ def test_determinism_catches_an_output_that_a_later_call_overwrites() -> None:
     assert "before a later call" in result.message
 
 
-def test_determinism_can_reverse_a_single_token() -> None:
-    assert verdict(RANDOM.replace("T9", "T1"), "determinism").outcome is Outcome.PASS
+def test_determinism_sees_the_state_that_a_single_token_leaves_behind() -> None:
+    answers: list[torch.Tensor] = []
+
+    def one_call_late(*arguments: torch.Tensor) -> torch.Tensor:
+        answers.append(right(*arguments))
+        return answers[max(len(answers) - 2, 0)].clone()
+
+    single = RANDOM.replace("T9", "T1")
+    assert verdict(single, "determinism").outcome is Outcome.PASS
+    assert verdict(single, "determinism", one_call_late).outcome is Outcome.FAIL
 
 
 def writes_its_input(x: torch.Tensor, *rest: torch.Tensor) -> torch.Tensor:
@@ -296,6 +305,25 @@ def depends_on_position(*arguments: torch.Tensor) -> torch.Tensor:
 
 def reads_idle_experts(x: torch.Tensor, gate_up: torch.Tensor, *rest: torch.Tensor) -> torch.Tensor:
     return right(x, gate_up, *rest) + (gate_up[0, 0, 0] * 2.0**-6).to(x.dtype)
+
+
+SEVERAL = [
+    Case.parse(f"T{tokens}-H24-I20-E9-K2-bf16/uniform/random/contiguous/0") for tokens in (2, 3)
+]
+SINGLE = Case.parse("T1-H24-I20-E1-K1-bf16/uniform/random/contiguous/0")
+
+
+@pytest.mark.parametrize("relation", RELATIONS, ids=lambda relation: relation.name)
+def test_a_relation_that_fits_changes_the_inputs(relation: Relation) -> None:
+    cases = [replace(case, seed=seed) for case in (*SEVERAL, SINGLE) for seed in range(8)]
+    fitting = [case for case in cases if relation.fits(case)]
+    assert fitting
+    for case in fitting:
+        inputs = make_inputs(case)
+        changed = relation.transform(inputs, case)
+        before = (changed.compared_with or inputs).arrays()
+        after = changed.inputs.arrays()
+        assert any(before[name].tobytes() != after[name].tobytes() for name in before)
 
 
 @pytest.mark.parametrize(
