@@ -19,6 +19,7 @@ from moeproof.report import (
     write_whole,
 )
 from moeproof.report.folder_lock import LockError, folder_lock
+from moeproof.targets.report import TargetsReport, render_targets, targets_text
 from moeproof.usage_error import UsageError
 
 
@@ -51,6 +52,16 @@ class ReportDirectory:
     def junit(self) -> Path:
         """The file for continuous integration."""
         return self.path / "junit.xml"
+
+    @property
+    def targets_html(self) -> Path:
+        """The page of ``moeproof targets``, which goes beside the others."""
+        return self.path / "targets.html"
+
+    @property
+    def targets_jsonl(self) -> Path:
+        """The same, one line for each kernel."""
+        return self.path / "targets.jsonl"
 
     @classmethod
     @contextmanager
@@ -109,8 +120,17 @@ class ReportDirectory:
             write_whole(self.jsonl, report_text(report))
             self._write_pages(report)
 
+    def write_targets(self, report: TargetsReport) -> None:
+        """Write what was compiled, and link it from the page of a run that is there already."""
+        with _writing(self.path):
+            write_whole(self.targets_jsonl, targets_text(report))
+            write_whole(self.targets_html, render_targets(report))
+            if self.jsonl.exists() and not self.partial.exists():
+                self._write_pages(read_report(self.jsonl))
+
     def _write_pages(self, report: Report) -> None:
-        write_whole(self.html, render_html(report))
+        targets = self.targets_html.name if self.targets_html.exists() else None
+        write_whole(self.html, render_html(report, targets_page=targets))
         write_whole(self.junit, render_junit(report))
 
 

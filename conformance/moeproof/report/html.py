@@ -27,8 +27,13 @@ from moeproof.report.text import printable
 from moeproof.verdict import Outcome
 
 
-def render_html(report: Report) -> str:
-    """The page, ready to be written as UTF-8."""
+def render_html(report: Report, *, targets_page: str | None = None) -> str:
+    """The page, ready to be written as UTF-8.
+
+    Args:
+        report: of the run.
+        targets_page: where the page about the compiled code is, from this page's folder.
+    """
     judged = judged_verdicts(report)
     failures = failure_groups(judged)
     page = (
@@ -45,6 +50,7 @@ def render_html(report: Report) -> str:
             failures=failures,
             unsupported=unsupported_reasons(report),
             slowest=slowest_cases(report),
+            targets_page=targets_page,
         )
     )
     return printable(page)

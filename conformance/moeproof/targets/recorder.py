@@ -1,0 +1,111 @@
+"""Compiles what an implementation launches, and launches nothing.
+
+A driver for a GPU that is not there answers Triton; whatever an implementation launches in
+representative calls is compiled for it and noted. Outputs stay as they were allocated: what an
+implementation decides by reading results of its kernels on the host is not to be relied on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import triton
+
+from moeproof.architectures import Architecture
+from moeproof.implementation import Implementation
+from moeproof.targets import gcn, sass
+from moeproof.targets.dots import read_dots
+from moeproof.targets.facts import Configuration, FailedCall, KernelFacts, Resources, read_facts
+from moeproof.targets.problems import Call, representative_calls
+from moeproof.triton_driver import AbsentGpuDriver, install
+
+
+class Recorder:
+    """Makes Triton of this process compile for an architecture, and keeps what it compiles."""
+
+    def __init__(self, architecture: Architecture) -> None:
+        self._architecture = architecture
+        self._call: Call | None = None
+        self._facts: dict[str, KernelFacts] = {}
+        install(
+            AbsentGpuDriver(
+                architecture,
+                load=lambda name, binary: None,
+                launcher=lambda source, metadata: lambda *arguments: None,
+            )
+        )
+        triton.knobs.compilation.listener = self._compiled
+
+    def record(
+        self, implementation: Implementation, dtypes: Collection[str]
+    ) -> Iterator[KernelFacts | FailedCall]:
+        """The facts of each kernel once it is compiled, and the calls that raised.
+
+        Of calls that raise the same error, the first is told.
+        """
+        messages: set[str] = set()
+        for call in representative_calls(implementation, dtypes):
+            self._call = call
+            told = len(self._facts)
+            try:
+                call.launch()
+            except Exception as error:
+                message = f"{type(error).__name__}: {str(error).strip()[:2000]}"
+                if message not in messages:
+                    messages.add(message)
+                    yield FailedCall(self._architecture.name, call.name, message)
+            yield from list(self._facts.values())[told:]
+
+    def _compiled(
+        self, *, src: Any, metadata: Mapping[str, Any], metadata_group: Mapping[str, str], **_: Any
+    ) -> None:
+        """Triton's compilation listener, called for code that comes from its cache as well."""
+        if metadata["hash"] in self._facts:
+            return
+        assert self._call is not None
+        names = src.fn.arg_names
+        configuration = Configuration(
+            target=self._architecture.name,
+            kernel=metadata["name"],
+            dtype=self._call.dtype,
+            problem=self._call.name,
+            constants={names[path[0]]: _plain(value) for path, value in src.constants.items()},
+            num_warps=metadata["num_warps"],
+            num_stages=metadata["num_stages"],
+            digest=metadata["hash"],
+        )
+        paths = {Path(path).suffix: Path(path) for path in metadata_group.values()}
+        dots = read_dots(paths[".ttir"].read_text())
+        read = _read_cubin if self._architecture.backend == "cuda" else _read_amdgcn
+        self._facts[metadata["hash"]] = read(
+            configuration, paths, shared_bytes=metadata["shared"], dots=dots
+        )
+
+
+def _read_cubin(
+    configuration: Configuration, paths: Mapping[str, Path], *, shared_bytes: int, dots: Any
+) -> KernelFacts:
+    listing, usage = sass.disassemble(paths[".cubin"].read_bytes())
+    resources = Resources({"vector": usage.registers}, usage.stack_bytes, shared_bytes)
+    return read_facts(configuration, resources, listing, sass.Sass(), dots=dots)
+
+
+def _read_amdgcn(
+    configuration: Configuration, paths: Mapping[str, Path], *, shared_bytes: int, dots: Any
+) -> KernelFacts:
+    listing, usage = gcn.read_assembly(paths[".amdgcn"].read_text())
+    registers = {
+        "vector": usage.vector_registers,
+        "accumulation": usage.accumulation_registers,
+        "scalar": usage.scalar_registers,
+    }
+    resources = Resources(registers, usage.scratch_bytes, shared_bytes)
+    return read_facts(configuration, resources, listing, gcn.Gcn(), dots=dots)
+
+
+def _plain(value: object) -> object:
+    """A compile-time argument as JSON can hold it."""
+    value = getattr(value, "value", value)
+    return value if isinstance(value, int | float | str | None) else str(value)

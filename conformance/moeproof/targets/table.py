@@ -1,0 +1,72 @@
+"""The summary on the terminal."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.table import Table
+
+from moeproof.targets.report import TargetsReport, constants_text
+from moeproof.targets.summary import Summary
+
+_SHOWN = 20
+
+
+def print_report(report: TargetsReport, console: Console | None = None) -> None:
+    """A row for each kernel and dtype of each target, then what is wrong."""
+    console = console or Console()
+    table = Table(
+        "target", "kernel", "dtype",
+        *("configs", "registers", "shared", "spills", "matrix unit", "loads in main loop"),
+        *("work", "ahead", "warps"),
+    )  # fmt: skip
+    target = ""
+    for summary in report.summaries:
+        if target and summary.target != target:
+            table.add_section()
+        table.add_row(*_cells(summary, repeat=summary.target == target))
+        target = summary.target
+    console.print(table)
+    for facts, wrong in report.broken[:_SHOWN]:
+        configuration = facts.configuration
+        _plain(console, f"FAIL {configuration.target} {configuration.kernel}: {'; '.join(wrong)}")
+        _plain(console, f"  {constants_text(facts)}, first launched by {configuration.problem}")
+    for failed in report.failed_calls[:_SHOWN]:
+        _plain(console, f"ERROR {failed.target} {failed.problem}: {failed.message}")
+    hidden = sum(max(0, len(kind) - _SHOWN) for kind in (report.broken, report.failed_calls))
+    if hidden:
+        _plain(console, f"and {hidden} more")
+    _plain(
+        console,
+        f"{len(report.kernels)} kernels for {len(report.targets)} targets in "
+        f"{report.seconds:.0f} s: {len(report.broken)} violate a rule, "
+        f"{len(report.failed_calls)} calls failed",
+    )
+
+
+def _cells(summary: Summary, *, repeat: bool) -> list[str]:
+    spills = str(summary.spilling or "")
+    if summary.spilling_in_loops:
+        spills += f" ({summary.spilling_in_loops} in loops)"
+    return [
+        "" if repeat else summary.target,
+        f"[bold red]{summary.kernel}[/]" if summary.broken else summary.kernel,
+        summary.dtype,
+        str(summary.configurations),
+        _range(summary.registers),
+        f"{summary.shared_bytes // 1024} of {summary.shared_limit // 1024} KiB",
+        spills,
+        ", ".join(summary.matrix_paths),
+        ", ".join(summary.loads),
+        "" if summary.work is None else _range(tuple(f"{work:.3g}" for work in summary.work)),
+        "" if summary.ahead is None else str(summary.ahead),
+        f"{_range(summary.warps)} of {summary.most_warps}",
+    ]
+
+
+def _range(ends: tuple[object, ...]) -> str:
+    low, high = ends
+    return str(low) if low == high else f"{low}-{high}"
+
+
+def _plain(console: Console, text: str) -> None:
+    console.print(text, markup=False, highlight=False, soft_wrap=True)

@@ -1,0 +1,89 @@
+"""Planted kernels are compiled for GPUs that are not here, and what is bad about them is found."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from moeproof.cli import main
+from moeproof.implementation import ImplementationError
+from moeproof.targets.compilation import CompiledTarget, compile_targets
+from moeproof.targets.facts import KernelFacts
+from moeproof.targets.rules import violations
+
+_SUBJECTS = Path(__file__).parents[1] / "subjects" / "planted_kernels.py"
+
+
+def _compile(name: str, *targets: str) -> dict[str, CompiledTarget]:
+    compiled = compile_targets(f"{_SUBJECTS}:{name}", targets=targets, dtypes=("bf16",), workers=2)
+    return {result.target: result for result in compiled}
+
+
+def _only_kernel(compiled: CompiledTarget) -> KernelFacts:
+    (facts,) = compiled.kernels
+    return facts
+
+
+def test_good_code_has_no_violation() -> None:
+    compiled = _compile("good", "sm_90", "gfx942")
+    paths = {}
+    for target, result in compiled.items():
+        facts = _only_kernel(result)
+        assert not result.failed_calls
+        assert violations(facts) == ()
+        assert facts.main_loop is not None
+        assert facts.main_loop.work == 1.0
+        paths[target] = facts.matrix_paths
+    assert paths == {"sm_90": ("wgmma",), "gfx942": ("mfma",)}
+
+
+def test_spills_in_the_main_loop_are_found() -> None:
+    for result in _compile("spilling", "sm_80", "gfx1100").values():
+        facts = _only_kernel(result)
+        assert facts.resources.scratch_bytes > 0
+        (wrong,) = violations(facts)
+        assert "main loop spill" in wrong
+
+
+def test_shared_memory_over_the_limit_is_found() -> None:
+    for result in _compile("too_much_shared", "sm_90", "gfx950").values():
+        assert any("bytes of shared memory" in wrong for wrong in violations(_only_kernel(result)))
+        assert "OutOfResources" in result.failed_calls[0].message
+
+
+def test_dot_without_matrix_instructions_is_found() -> None:
+    (result,) = _compile("without_matrix", "gfx942").values()
+    (wrong,) = violations(_only_kernel(result))
+    assert "no matrix instruction for a dot of 16x64x8 in bf16" in wrong
+
+
+def test_failed_call_is_told_once() -> None:
+    (result,) = _compile("raising", "sm_80").values()
+    (failed,) = result.failed_calls
+    assert failed.message == "RuntimeError: no tiles for this GPU"
+
+
+def test_unknown_implementation() -> None:
+    with pytest.raises(ImplementationError, match="has no attribute 'absent'"):
+        _compile("absent", "sm_80")
+
+
+def test_command_writes_what_it_found(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["targets", "--target", "gfx942", "--dtype", "bf16", "--report", str(tmp_path)]
+    assert main([*arguments, "--implementation", f"{_SUBJECTS}:good"]) == 0
+    assert "1 kernels for 1 targets" in capsys.readouterr().out
+    header, kernel, footer = map(json.loads, (tmp_path / "targets.jsonl").read_text().splitlines())
+    assert header["targets"] == ["gfx942"]
+    assert kernel["configuration"]["kernel"] == "dot_kernel"
+    assert kernel["main_loop"]["global_loads"] == {"registers 16": 4}
+    assert footer["broken"] == 0
+    assert "v_mfma_f32_32x32x8_bf16" in (tmp_path / "targets.html").read_text()
+
+
+@pytest.mark.parametrize("name", ["raising", "without_kernels"])
+def test_command_fails_without_code(name: str) -> None:
+    subject = f"{_SUBJECTS}:{name}"
+    arguments = ["targets", "--target", "sm_80", "--dtype", "bf16", "--implementation", subject]
+    assert main(arguments) == 1
