@@ -5,15 +5,21 @@ Installed beside any pytest run, so it costs nothing and changes nothing unless 
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from moeproof import rounding_conclusion
 from moeproof.devices import DEVICE_NAMES
+from moeproof.verdict import Outcome, Verdict
 
 _PLAN = "moeproof_plan"
+_VERDICT_LINE = "moeproof_verdict"
+VERDICT = pytest.StashKey[Verdict]()
+"""What a test found."""
 _SUITE = Path(__file__).resolve().parent / "suite"
 NEEDED = (
     "moeproof.suite needs --implementation REF: an adapter's name (see moeproof list "
@@ -68,6 +74,7 @@ class Conformance:
         self._config = config
         self._profile: str = config.getoption("--moeproof-profile")
         self._passed = self._skipped = 0
+        self._rounding: list[Verdict] = []
         self._subject = Subject(
             implementation=config.getoption("--implementation"),
             device=config.getoption("--moeproof-device"),
@@ -122,14 +129,44 @@ class Conformance:
         """One plan for all workers of pytest-xdist's."""
         node.workerinput[_PLAN] = self.plan
 
+    @pytest.hookimpl(hookwrapper=True)
+    def pytest_runtest_makereport(self, item: pytest.Item) -> Generator[None, Any, None]:
+        """Let a test's report carry the verdict to the process that draws the conclusions."""
+        outcome = yield
+        verdict = item.stash.get(VERDICT, None)
+        if verdict is not None and verdict.check == rounding_conclusion.CHECK:
+            from moeproof.report.lines import verdict_line
+
+            setattr(outcome.get_result(), _VERDICT_LINE, verdict_line(verdict))
+
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         self._passed += report.when == "call" and report.passed
         self._skipped += report.skipped
+        line = getattr(report, _VERDICT_LINE, None)
+        if report.when == "call" and line is not None:
+            from moeproof.report.lines import verdict_from_line
+
+            self._rounding.append(verdict_from_line(line))
 
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        """A run in which nothing was judged is no success."""
-        if session.exitstatus == pytest.ExitCode.OK and self._skipped and not self._passed:
+        """No success is a run in which nothing was judged, nor one that no rounding explains."""
+        if session.exitstatus != pytest.ExitCode.OK or self._xdist_input is not None:
+            return
+        if any(each.outcome is Outcome.FAIL for each in self._conclusions()):
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        elif self._skipped and not self._passed:
             session.exitstatus = pytest.ExitCode.NO_TESTS_COLLECTED
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        """What all cases of a dtype together say about the rounding."""
+        for conclusion in self._conclusions():
+            outcome, message = conclusion.outcome.value, conclusion.message
+            terminalreporter.write_line(f"{outcome} rounding in {conclusion.dtype}: {message}")
+            if conclusion.reproducer:
+                terminalreporter.write_line(f"  {conclusion.reproducer}")
+
+    def _conclusions(self) -> tuple[rounding_conclusion.RoundingConclusion, ...]:
+        return rounding_conclusion.conclude(self._rounding)
 
     def pytest_unconfigure(self) -> None:
         self.judge.close()

@@ -7,6 +7,7 @@ from torch.nn import functional
 
 from moeproof.case import Layout
 from moeproof.implementation import Capabilities, Implementation
+from moeproof.rounding_profile import RoundingProfile
 
 
 def fused_experts(
@@ -64,6 +65,14 @@ def _within_best_groups(choice: torch.Tensor, num_groups: int, topk_groups: int)
     return grouped.masked_fill(~kept[..., None], -torch.inf).flatten(1)
 
 
+# Every operation's result is stored, but for the sum over the slots.
+_ROUNDING = RoundingProfile(
+    gate_up="yes", silu="yes", intermediate="yes", expert_output="yes", weights_applied="after"
+)
+# On CUDA, torch lets split sums of matrix products be added in 16 bits by default.
+torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False
+torch.backends.cuda.matmul.allow_fp16_reduced_precision_reduction = False
+
 implementation = Implementation(
     name="torch_eager",
     fused_experts=fused_experts,
@@ -73,6 +82,7 @@ implementation = Implementation(
         masked_ids=True,
         deterministic=True,
         router_rules=frozenset({"softmax", "sigmoid", "raw", "bias", "groups", "scale"}),
+        rounding=dict.fromkeys(("bf16", "fp16"), _ROUNDING),
     ),
     version=torch.__version__,
 )

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from moeproof.pytest_plugin import NEEDED, Conformance
+from moeproof.pytest_plugin import NEEDED, VERDICT, Conformance
 from moeproof.verdict import Verdict
 
 
 @pytest.fixture
 def verdict(request: pytest.FixtureRequest, case_id: str, check: str) -> Verdict:
     """What the check says about the case."""
-    return _conformance(request.config).judge.judge_check(case_id, check)
+    verdict = _conformance(request.config).judge.judge_check(case_id, check)
+    request.node.stash[VERDICT] = verdict
+    return verdict
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -98,6 +98,26 @@ def test_nothing_judged_is_no_success(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("workers", ["0", "2"])
+def test_cases_that_no_rounding_profile_explains_together_are_no_success(
+    workers: str, tmp_path: Path
+) -> None:
+    chosen = [f"T{tokens}-H64-I48-E8-K2-bf16/uniform/random/contiguous/1" for tokens in (3, 17)]
+    result = suite(
+        "--implementation",
+        f"{SUBJECTS / 'changing_rounding.py'}:fused_experts",
+        "-n",
+        workers,
+        "-k",
+        f"(accuracy or rounding) and ({' or '.join(chosen)})",
+        directory=tmp_path,
+    )
+    assert "4 passed" in result.stdout, result.stdout + result.stderr
+    assert result.returncode == pytest.ExitCode.TESTS_FAILED
+    assert "FAIL rounding in bf16: no rounding profile fits all 2 cases" in result.stdout
+    assert "moeproof run --case T" in result.stdout
+
+
+@pytest.mark.parametrize("workers", ["0", "2"])
 @pytest.mark.parametrize("module", ["moeproof.suite", "moeproof.suite.test_conformance"])
 def test_without_an_implementation_it_is_a_usage_error(
     workers: str, module: str, tmp_path: Path
