@@ -35,13 +35,13 @@ def add_parser(commands: Commands) -> None:
         "--database",
         metavar="DIR",
         type=Path,
-        help="keep hypothesis' failing examples here, and look at those first",
+        help="keep failures here, in the format of fixtures/regressions, and look at those first",
     )
     parser.add_argument(
         "--report",
         metavar="DIR",
         type=Path,
-        help="write fuzz.json and each failure, as a file for fixtures/regressions, here",
+        help="write fuzz.json into this folder, and the failures if there is no --database",
     )
     add_workers(parser)
 
@@ -51,24 +51,33 @@ def fuzz_command(arguments: argparse.Namespace) -> int:
     from moeproof.fuzz.fuzzer import fuzz
     from moeproof.fuzz.hunt import HuntPlan
     from moeproof.fuzz.profile import FUZZ_PROFILES
-    from moeproof.fuzz.record import keep_result
+    from moeproof.fuzz.record import keep_failures, write_summary
     from moeproof.fuzz.text import FuzzProgress, describe_result
+    from moeproof.regressions import read_regressions
 
     report = _folder("--report", arguments.report)
+    database = _folder("--database", arguments.database)
+    try:
+        known = read_regressions(database) if database is not None else {}
+    except ValueError as error:
+        raise UsageError(f"--database: {error}") from error
     plan = HuntPlan(
         subject=Subject(arguments.implementation, arguments.device, arguments.timeout),
         profile=FUZZ_PROFILES[arguments.profile],
         seconds=arguments.minutes * 60.0,
         seed=secrets.randbits(32) if arguments.seed is None else arguments.seed,
-        database=_folder("--database", arguments.database),
+        kept=tuple(dict.fromkeys(regression.case_id for regression in known.values())),
         breadcrumb=report and report / "under_way.txt",
     )
     print(f"profile {plan.profile.name}, seed {plan.seed}, {arguments.minutes:g} minutes")
     result = fuzz(plan, workers=arguments.workers, watch=FuzzProgress(plan).watch)
     print(describe_result(result, plan))
-    if report is not None:
-        for path in keep_result(result, plan, report):
+    keep_in = database or (report and report / "regressions")
+    if keep_in is not None:
+        for path in keep_failures(result, plan.subject, keep_in):
             print(f"kept: {path}")
+    if report is not None:
+        write_summary(result, plan, report / "fuzz.json")
         print(f"report: {report / 'fuzz.json'}")
     if result.failures:
         return 1

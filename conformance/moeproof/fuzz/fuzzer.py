@@ -62,7 +62,8 @@ def fuzz(
     """Hunt until the time is over or the profile's number of failures is reached.
 
     Args:
-        plan: of the first hunt; the others have seeds and breadcrumbs of their own.
+        plan: of the first hunt; the others have seeds and breadcrumbs of their own, and leave the
+            kept cases to it.
         workers: hunts at a time.
         watch: is told of every event, with the tally of all hunts at that time.
 
@@ -108,7 +109,12 @@ def _lane(plan: HuntPlan, index: int) -> Iterator[Pipe]:
     breadcrumb = plan.breadcrumb and plan.breadcrumb.with_suffix(
         f".{index}{plan.breadcrumb.suffix}"
     )
-    own = replace(plan, seed=plan.seed + index * _SEEDS_APART, breadcrumb=breadcrumb)
+    own = replace(
+        plan,
+        seed=plan.seed + index * _SEEDS_APART,
+        kept=() if index else plan.kept,
+        breadcrumb=breadcrumb,
+    )
     ours, theirs = _PROCESSES.Pipe(duplex=False)
     with ours:
         with theirs:

@@ -6,15 +6,13 @@ import itertools
 import re
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import hypothesis
-from hypothesis import Phase, settings
-from hypothesis.database import DirectoryBasedExampleDatabase
 
-from moeproof.case_id import AnyCase
+from moeproof.case_id import AnyCase, parse_case_id
 from moeproof.fuzz.profile import FuzzProfile
 from moeproof.fuzz.tally import ClosestCall, Failure, Tally, is_bad, is_vacuous
 from moeproof.implementation import ImplementationError
@@ -41,7 +39,7 @@ class HuntPlan:
         subject: what is judged. profile: how.
         seconds: the time to draw cases in; what fails last may shrink beyond it.
         seed: the same cases are drawn for the same seed, as far as the time goes.
-        database: folder of hypothesis' examples, or None to keep none.
+        kept: ids of cases that failed before, which are looked at first.
         breadcrumb: file that holds the id of the case under way, or None for none.
     """
 
@@ -49,7 +47,7 @@ class HuntPlan:
     profile: FuzzProfile
     seconds: float
     seed: int
-    database: Path | None = None
+    kept: tuple[str, ...] = ()
     breadcrumb: Path | None = None
 
 
@@ -98,25 +96,40 @@ class Hunt:
             ImplementationError: the implementation cannot be loaded, or not any more.
             DeviceError: the device is missing.
         """
-        with self._judge:
+        try:
             self._judge.start()
             self._announce(Started(self._judge.metadata(f"fuzz {self._plan.profile.name}")))
             self._started = time.monotonic()
             self._deadline = self._started + self._plan.seconds
-            failures = 0
-            for turn in itertools.count():
-                if self.out_of_time or failures >= self._plan.profile.most_failures:
-                    break
-                for failure in _Round(self, self._plan, turn).run():
-                    failures += 1
-                    self._announce(failure)
-                if self._broken is not None:
-                    raise ImplementationError(self._broken)
+            failures = itertools.chain(self._failures_kept(), self._failures_drawn())
+            for failure in itertools.islice(failures, self._plan.profile.most_failures):
+                self._announce(failure)
+            if self._broken is not None:
+                raise ImplementationError(self._broken)
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """Kill the worker."""
+        self._judge.close()
 
     @property
     def out_of_time(self) -> bool:
         """Whether no further case may be drawn."""
         return time.monotonic() >= self._deadline or self._broken is not None
+
+    def _failures_kept(self) -> Iterator[Failure]:
+        """Of the cases that failed before, which have been made small, those that fail still."""
+        for case in map(parse_case_id, self._plan.kept):
+            bad = bad_verdict(self.judge(case))
+            if bad is not None:
+                yield self.confirmed(case, bad)
+
+    def _failures_drawn(self) -> Iterator[Failure]:
+        for turn in itertools.count():
+            if self.out_of_time:
+                return
+            yield from _Round(self, self._plan, turn).run()
 
     def judge(self, case: AnyCase) -> list[Verdict]:
         """The verdicts of a drawn case, up to the first bad one; counted and announced."""
@@ -145,11 +158,13 @@ class Hunt:
         """Whether a fresh process says the same."""
         return self._fails_after((), case, bad)
 
-    def earlier_calls(self, case: AnyCase, bad: Verdict) -> tuple[str, ...] | None:
-        """The fewest earlier cases, as far as was tried, after which a fresh process says the same.
+    def confirmed(self, case: AnyCase, bad: Verdict) -> Failure:
+        """A failure, with the earlier cases that a fresh process needs to say the same."""
+        alone = self.fails_alone(case, bad)
+        return Failure(bad, case.case_id, () if alone else self._earlier_calls(case, bad))
 
-        None if it never does.
-        """
+    def _earlier_calls(self, case: AnyCase, bad: Verdict) -> tuple[str, ...] | None:
+        """The fewest, as far as was tried; None if the failure is not seen again."""
         *before, _ = self._history
         until = time.monotonic() + self._plan.profile.shrink_seconds
         for count in _EARLIER_CALLS:
@@ -161,13 +176,11 @@ class Hunt:
         return None
 
     def _fails_after(self, earlier: tuple[str, ...], case: AnyCase, bad: Verdict) -> bool:
-        from moeproof.case_id import parse_case_id
-
         with IsolatedJudge(self._plan.subject) as fresh:
-            for case_id in earlier:
-                checks = planned_checks(parse_case_id(case_id), self._plan.subject.device)
-                fresh.judge(PlannedCase(parse_case_id(case_id), checks))
-            for check in planned_checks(case, self._plan.subject.device):
+            device = self._plan.subject.device
+            for before in map(parse_case_id, earlier):
+                fresh.judge(PlannedCase(before, planned_checks(before, device)))
+            for check in planned_checks(case, device):
                 verdict = fresh.judge_check(case.case_id, check)
                 if same_kind(verdict, bad):
                     return True
@@ -216,14 +229,11 @@ class _Round:
         return self._unsteady
 
     def _property(self) -> Callable[[], None]:
-        """What hypothesis runs. Kept failures are looked at once, in the first round."""
-        profile, database = self._plan.profile, self._plan.database
-        plain = settings.get_profile(profile.settings_name)
-        phases = plain.phases if not self._turn else set(plain.phases) - {Phase.reuse}
-        kept = None if database is None else DirectoryBasedExampleDatabase(database)
+        """What hypothesis runs."""
+        profile = self._plan.profile
 
         @hypothesis.seed(self._plan.seed * 2**20 + self._turn)
-        @settings(plain, database=kept, phases=[phase for phase in Phase if phase in phases])
+        @hypothesis.settings.get_profile(profile.settings_name)
         @hypothesis.given(cases(profile.limits))
         def passes(case: AnyCase) -> None:
             bad = self._answer(case)
@@ -250,9 +260,9 @@ class _Round:
             if ratios:
                 hypothesis.target(max(ratios), label=f"error:bound, {case.problem.dtype}")
             return None
-        if not self._hunt.fails_alone(case, bad):
-            earlier = self._hunt.earlier_calls(case, bad)
-            self._unsteady.append(Failure(bad, case.case_id, earlier))
+        failure = self._hunt.confirmed(case, bad)
+        if failure.only_after != ():
+            self._unsteady.append(failure)
             return None
         self._first = bad
         self._shrink_until = time.monotonic() + self._plan.profile.shrink_seconds

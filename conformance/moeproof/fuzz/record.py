@@ -3,26 +3,37 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
 from dataclasses import asdict
 from datetime import date
 from pathlib import Path
 
 from moeproof.fuzz.fuzzer import FuzzResult
 from moeproof.fuzz.hunt import HuntPlan
-from moeproof.fuzz.tally import Failure, Tally
+from moeproof.fuzz.tally import Tally
 from moeproof.regressions import Regression
 from moeproof.report import write_whole
+from moeproof.verdict import Verdict
 from moeproof.worker_messages import Subject
 
 
-def keep_result(result: FuzzResult, plan: HuntPlan, folder: Path) -> list[Path]:
-    """Write the files into an existing folder; the regressions' files are returned."""
-    paths = []
-    for regression in _regressions(result.failures, plan.subject):
-        (folder / "regressions").mkdir(exist_ok=True)
-        paths.append(folder / "regressions" / regression.file_name)
-        write_whole(paths[-1], regression.to_json())
+def keep_failures(result: FuzzResult, subject: Subject, folder: Path) -> list[Path]:
+    """Write each failure that is not there yet into a folder of regressions; return the new files.
+
+    A failure that needs other calls before it is no case that could be judged by itself.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    new = []
+    for failure in result.failures:
+        regression = _regression(failure.verdict, subject)
+        path = folder / regression.file_name
+        if failure.only_after == () and not path.exists():
+            write_whole(path, regression.to_json())
+            new.append(path)
+    return new
+
+
+def write_summary(result: FuzzResult, plan: HuntPlan, path: Path) -> None:
+    """Write ``fuzz.json``."""
     content = {
         "profile": plan.profile.name,
         "seed": plan.seed,
@@ -41,24 +52,20 @@ def keep_result(result: FuzzResult, plan: HuntPlan, folder: Path) -> list[Path]:
         ],
         "metadata": asdict(result.metadata),
     }
-    write_whole(folder / "fuzz.json", json.dumps(content, indent=2) + "\n")
-    return paths
+    write_whole(path, json.dumps(content, indent=2) + "\n")
 
 
 def _tally(tally: Tally) -> dict[str, object]:
     return {**asdict(tally), "cases_per_second": round(tally.cases_per_second, 2)}
 
 
-def _regressions(failures: Iterable[Failure], subject: Subject) -> Iterable[Regression]:
-    """A failure that needs other calls before it is no case that could be judged by itself."""
-    for failure in failures:
-        if failure.only_after == ():
-            yield Regression(
-                case_id=failure.verdict.case_id,
-                check=failure.verdict.check,
-                outcome=failure.verdict.outcome.value,
-                what_was_wrong=failure.verdict.message,
-                implementation=subject.implementation,
-                device=subject.device,
-                found_on=date.today().isoformat(),
-            )
+def _regression(verdict: Verdict, subject: Subject) -> Regression:
+    return Regression(
+        case_id=verdict.case_id,
+        check=verdict.check,
+        outcome=verdict.outcome.value,
+        what_was_wrong=verdict.message,
+        implementation=subject.implementation,
+        device=subject.device,
+        found_on=date.today().isoformat(),
+    )
