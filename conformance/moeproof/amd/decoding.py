@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -9,6 +10,7 @@ from importlib import import_module
 
 from tinygrad.renderer.amd import _load_formats, _matches
 from tinygrad.renderer.amd import dsl as tinygrad_dsl
+from tinygrad.runtime.autogen.amd.cdna.enum import MUBUFOp
 
 from moeproof.amd.code_object import CodeObject
 
@@ -29,7 +31,9 @@ _FIRST_VGPR = 256
 
 _BUFFER_FORMATS = {"rdna3": "MUBUF", "rdna4": "VBUFFER"}
 
-_VOP3P_CDNA = bytes.fromhex("80d3")
+# The bits that tell CDNA's buffer instructions, and its packed and matrix instructions.
+_BUFFER_CDNA, _PACKED_CDNA = 0b111000, 0b110100111
+_INVALIDATIONS_GFX90A = (0x3E, 0x3F)
 _BF16_PRODUCTS_GFX90A = range(0x63, 0x68)
 _BF16_PRODUCTS_MOVED = 6
 _OTHER_PRODUCTS_GFX90A = (*range(0x54, 0x58), *range(0x68, 0x6D))
@@ -155,19 +159,22 @@ def _formats(family: str) -> tuple[type[tinygrad_dsl.Inst], ...]:
 
 
 def _as_gfx942(raw: bytes, address: int) -> bytes:
-    """A gfx90a instruction with the opcode that gfx942 has for the same matrix product.
+    """A gfx90a instruction with the opcode that gfx942 has for the same.
 
-    tinygrad's CDNA tables are those of CDNA3 and 4, which moved the bf16 products (LLVM,
-    VOP3PInstructions.td: V_MFMA_*BF16_1K) and reused the numbers of CDNA2's integer ones.
+    tinygrad's CDNA tables are those of CDNA3 and 4, which moved the bf16 products and reused the
+    numbers of CDNA2's integer ones, and dropped the invalidation of the first cache (LLVM,
+    VOP3PInstructions.td: V_MFMA_*BF16_1K; BUFInstructions.td: BUFFER_WBINVL1_VOL).
     """
-    if raw[3] != _VOP3P_CDNA[1] or not raw[2] & _VOP3P_CDNA[0]:
-        return raw
-    number = raw[2] & 0x7F
-    if number in _BF16_PRODUCTS_GFX90A:
-        return raw[:2] + bytes([raw[2] - _BF16_PRODUCTS_MOVED]) + raw[3:]
-    if number in _OTHER_PRODUCTS_GFX90A:
-        raise UnknownInstruction(f"gfx90a matrix opcode {number:#x} at {address:#x}")
-    return raw
+    (word,) = struct.unpack_from("<I", raw)
+    if word >> 26 == _BUFFER_CDNA and word >> 18 & 0x7F in _INVALIDATIONS_GFX90A:
+        word = word & ~(0x7F << 18) | MUBUFOp.BUFFER_INV.value << 18
+    elif word >> 23 == _PACKED_CDNA:
+        number = word >> 16 & 0x7F
+        if number in _OTHER_PRODUCTS_GFX90A:
+            raise UnknownInstruction(f"gfx90a matrix opcode {number:#x} at {address:#x}")
+        if number in _BF16_PRODUCTS_GFX90A:
+            word -= _BF16_PRODUCTS_MOVED << 16
+    return struct.pack("<I", word) + raw[4:]
 
 
 def _plain(name: str) -> str:

@@ -9,8 +9,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from moeproof.amd.control_flow import Exit, ExitKind
-from moeproof.amd.lds import LdsFault
-from moeproof.amd.memory import MemoryFault
 from moeproof.amd.state import Array, Waves
 from moeproof.amd.translate import Block, Program
 
@@ -83,7 +81,7 @@ class Scheduler:
         try:
             for index, step in enumerate(block.steps):  # noqa: B007
                 step(waves)
-        except (MemoryFault, LdsFault, IndexError, ValueError) as fault:
+        except Exception as fault:
             kernel, instruction = self.program.kernel.name, block.origins[index]
             fault.args = (f"kernel {kernel!r}, {instruction}: {fault}",)
             raise

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from moeproof.amd.decoding import Instruction, UnknownInstruction
-from moeproof.amd.state import FIRST_CONSTANT, FIRST_VECTOR, HIGH_HALF, LITERAL, Array, Waves
+from moeproof.amd.state import FIRST_CONSTANT, FIRST_VECTOR, HIGH_HALF, LITERAL, MOVED, Array, Waves
 
 Step = Callable[[Waves], None]
 Fetch = Callable[[Waves], Array]
@@ -71,7 +71,7 @@ def destination(instruction: Instruction, name: str, target: Target, *, bits: in
 
 
 def _vector_half(instruction: Instruction, value: int, target: Target, bits: int) -> int:
-    if value < FIRST_VECTOR or bits != 16 or target.family == "cdna":
+    if value < FIRST_VECTOR or value == MOVED or bits != 16 or target.family == "cdna":
         return value
     if not instruction.encoding.startswith(_SMALL_FORMATS):
         return value

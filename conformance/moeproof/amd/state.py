@@ -2,7 +2,7 @@
 
 An operand is numbered as in AMD's 9-bit source operands: scalar registers from 0, constants from
 128, vector registers from 256 (here without an upper end, for AccVGPRs follow the VGPRs in one
-file). Two more ranges are ours: a half register, and a literal constant.
+file). Three more are ours: a half register, a value moved from other lanes, a literal constant.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ NUM_SCALARS = 128
 VCC, EXEC = 106, 126
 FIRST_CONSTANT, FIRST_VECTOR = 128, 256
 HIGH_HALF = 1 << 20
+MOVED = 1 << 30
 LITERAL = 1 << 40
 
 # A NaN in float32, float16 and bfloat16, and far outside of every allocation as an address.
@@ -102,6 +103,7 @@ class Waves:
         self.f16, self.u16, self.i16 = (self._views(t) for t in (np.float16, np.uint16, np.int16))
         self.f32, self.u32, self.i32 = (self._views(t) for t in (np.float32, np.uint32, np.int32))
         self.f64, self.u64, self.i64 = (self._views(t) for t in (np.float64, np.uint64, np.int64))
+        self._moved: NDArray[np.uint32] | None = None
         self.mask: Array | bool = True
         self.refresh_mask()
 
@@ -174,6 +176,12 @@ class Waves:
         if operand == EXEC:
             self.refresh_mask()
 
+    def lend(self, value: NDArray[np.uint32]) -> None:
+        """Makes `value (waves, lanes)` the operand MOVED, until the next call."""
+        self._moved = value
+        for views in (self.f32, self.u32, self.i32, self.f16, self.u16, self.i16):
+            views.pop(MOVED, None)
+
     def pair(self, operand: int) -> NDArray[np.uint64]:
         """Two registers from `operand` on, or a constant, as one 64-bit value."""
         if FIRST_VECTOR <= operand < LITERAL:
@@ -195,6 +203,9 @@ class Waves:
     def _view(self, operand: int, kind: np.dtype[Any]) -> Array:
         if operand >= LITERAL:
             return _literal(operand - LITERAL, kind)
+        if operand == MOVED and self._moved is not None:
+            moved = np.ascontiguousarray(self._moved).view(kind)
+            return moved[:, ::2] if kind.itemsize == 2 else moved
         high, operand = divmod(operand, HIGH_HALF)
         if operand >= FIRST_VECTOR:
             if kind.itemsize == 8:

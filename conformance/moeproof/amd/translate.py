@@ -15,7 +15,7 @@ from moeproof.amd.code_object import CodeObject, KernelDescription
 from moeproof.amd.control_flow import Exit, ExitKind, block_exit
 from moeproof.amd.decoding import Instruction, UnknownInstruction, decode, family_of
 from moeproof.amd.dual_issue import dual_step
-from moeproof.amd.lane_steps import lane_step
+from moeproof.amd.lane_steps import lane_step, step_with_moved_lanes
 from moeproof.amd.lds_steps import lds_step
 from moeproof.amd.matrix_steps import matrix_step
 from moeproof.amd.memory_steps import memory_step
@@ -59,10 +59,10 @@ _STEP_MAKERS: tuple[Callable[[Instruction, Target], Step | None], ...] = (
     packed_step,
     dual_step,
     matrix_step,
+    lane_step,
     lds_step,
     memory_step,
     buffer_step,
-    lane_step,
 )
 
 
@@ -160,11 +160,18 @@ def step_of(instruction: Instruction, target: Target) -> Step | None:
         return None
     if name == "s_getpc_b64":
         return _program_counter(instruction, target)
+    step = step_with_moved_lanes(instruction, target, _made) or _made(instruction, target)
+    if step is None:
+        raise unknown(instruction, "not emulated")
+    return step
+
+
+def _made(instruction: Instruction, target: Target) -> Step | None:
     for make in _STEP_MAKERS:
         step = make(instruction, target)
         if step is not None:
             return step
-    raise unknown(instruction, "not emulated")
+    return None
 
 
 def _program_counter(instruction: Instruction, target: Target) -> Step:

@@ -42,6 +42,7 @@ _SATURATING: dict[str, Callable[..., Any]] = {
 # SIISelLowering.cpp: zeroesHigh16BitsOfDest).
 _KEEP_OTHER_HALF_CDNA = ("v_fma_f16", "v_mad_u16", "v_mad_i16", "v_div_fixup_f16", "v_bitop3_b16")
 _TERNARY = {"v_bitop3_b32": "u32", "v_bitop3_b16": "u16"}
+_MODIFIERS = ("neg", "abs", "clmp", "omod", "src0_neg", "src0_abs", "src1_neg", "src1_abs")
 _WORD, _DWORD = 4, 6
 _DISABLED_LANES_KEEP = 2
 
@@ -93,9 +94,7 @@ def computation(
 
 def _has_modifiers(instruction: Instruction) -> bool:
     fields = instruction.fields
-    return instruction.encoding.endswith(("_SDWA", "_DPP16", "_DPP8")) or any(
-        fields.get(name) for name in ("neg", "abs", "clmp", "omod")
-    )
+    return instruction.encoding.endswith("_SDWA") or any(fields.get(n) for n in _MODIFIERS)
 
 
 def _direct(function: np.ufunc, kind: str, instruction: Instruction, target: Target) -> Step:
@@ -161,8 +160,6 @@ def _source_fetch(
         if bits_of(kind) == 16 and fields.get("opsel", 0) >> index & 1:
             operand = upper_half(operand)
         plain = fetch(kind, operand)
-    if index == 0 and instruction.encoding.endswith(("_DPP16", "_DPP8")):
-        raise unknown(instruction, "lanes from elsewhere")
     if instruction.name in _TERNARY:
         return plain
     negate = fields.get("neg", 0) >> index & 1 | fields.get(f"src{index}_neg", 0)

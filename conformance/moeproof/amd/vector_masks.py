@@ -11,7 +11,7 @@ import numpy as np
 from moeproof.amd import float_arithmetic as floats
 from moeproof.amd.decoding import Instruction
 from moeproof.amd.operands import Fetch, Step, Store, Target, source, unknown
-from moeproof.amd.state import EXEC, VCC, Array, Waves
+from moeproof.amd.state import EXEC, FIRST_VECTOR, VCC, Array, Waves
 from moeproof.amd.vector_alu import result_store, source_fetches
 
 _COMPARISON = re.compile(r"v_cmp(x?)_(\w+?)_([fiu](?:16|32|64)|b32)")
@@ -63,12 +63,14 @@ def mask_step(instruction: Instruction, target: Target) -> Step | None:
 
 
 def _mask_destination(instruction: Instruction) -> int:
-    for field in ("sdst", "vdst"):
-        if field in instruction.fields:
-            if instruction.encoding.endswith("SDWA_SDST") and not instruction.fields["sd"]:
-                return VCC
-            return instruction.fields[field]
-    return VCC
+    """The scalar destination: named, or VCC in the small formats."""
+    fields = instruction.fields
+    if instruction.encoding.endswith("SDWA_SDST"):
+        return fields["sdst"] if fields["sd"] else VCC
+    if "sdst" in fields:
+        return fields["sdst"]
+    operand = fields.get("vdst", FIRST_VECTOR)
+    return operand if operand < FIRST_VECTOR else VCC
 
 
 def _write_mask(
