@@ -77,6 +77,8 @@ _SMALL = (
 # Sums longer than the 128 products after which some kernels move their accumulator.
 _LONG_SUMS = Problem(3, 320, 272, 3, 2, "bf16")
 _TOKENS = (0, 1, 2, 3, 15, 16, 17, 31, 32, 63, 65)
+# The rows of one expert fill every tile that a schedule has room for, an odd number of them.
+_ALL_TILES_USED = Problem(65, 64, 48, 1, 1, "bf16")
 _EXPERTS_AND_TOP_K = (
     (1, 1), (2, 2), (7, 6), (8, 8), (10, 10), (16, 16), (64, 8), (129, 3), (192, 6), (256, 8),
     (257, 4), (384, 8), (512, 10), (1025, 2),
@@ -183,6 +185,7 @@ def _model_cases(tokens: tuple[int, ...]) -> Iterator[AnyCase]:
 def _quick(device_name: str) -> Iterator[AnyCase]:
     yield from _routing_cases(_SMALL)
     yield from _size_cases(_SMALL[0], dtypes=DTYPES, seed=1)
+    yield Case(_ALL_TILES_USED, "uniform")
     yield from _value_cases(_SMALL[1:2], seed=2)
     yield from _exact_cases(_LONG_SUMS, seed=2)
     yield from _frozen_cases()
