@@ -16,7 +16,7 @@ from moeproof.amd.translate import Block, Program
 _PATIENCE = 20_000
 
 
-@dataclass
+@dataclass(eq=False)
 class Group:
     """Waves that stand at the same address."""
 
@@ -98,11 +98,7 @@ class Scheduler:
             self._move(group, leaving.following)
         elif leaving.kind is ExitKind.JUMP:
             assert leaving.jump is not None
-            addresses = leaving.jump(waves)
-            for address in np.unique(addresses)[1:]:
-                self._part(group, addresses == address, int(address))
-                addresses = addresses[addresses != address]
-            self._move(group, int(addresses[0]))
+            self._scatter(group, leaving.jump(waves))
         elif leaving.condition is None:
             self._move(group, leaving.target)
         else:
@@ -112,15 +108,17 @@ class Scheduler:
             elif not taken.any():
                 self._move(group, leaving.following)
             else:
-                self._part(group, taken, leaving.target)
-                self._move(group, leaving.following)
+                self._scatter(group, np.where(taken, leaving.target, leaving.following))
 
-    def _part(self, group: Group, chosen: Array, address: int) -> None:
-        """Makes the chosen waves a group of their own."""
-        new = Group(group.waves.of_waves(chosen), address)
-        group.waves = group.waves.of_waves(~chosen)
-        self._running.append(new)
-        self._merge(new)
+    def _scatter(self, group: Group, addresses: Array) -> None:
+        """Sends each wave to its own address; those that part become groups of their own."""
+        first, *others = (int(address) for address in np.unique(addresses))
+        parted = [Group(group.waves.of_waves(addresses == a), a) for a in others]
+        if parted:
+            group.waves = group.waves.of_waves(addresses == first)
+        self._running.extend(parted)
+        for moved in (group, *parted):
+            self._move(moved, first if moved is group else moved.address)
 
     def _move(self, group: Group, address: int) -> None:
         group.address = address
@@ -128,7 +126,7 @@ class Scheduler:
             self._merge(group)
 
     def _merge(self, group: Group) -> None:
-        if self._order is not None:
+        if self._order is not None or group not in self._running:
             return
         for other in self._running:
             if other is not group and other.address == group.address:

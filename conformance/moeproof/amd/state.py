@@ -82,6 +82,7 @@ class Waves:
         gang: memory, LDS and sizes. index: which waves of the gang these are, `(waves,)`.
         vector: uint32 `(registers, waves, lanes)`. scalar: uint32 `(waves, 128)`, numbered as
             operands, VCC and EXEC among them. scc: bool `(waves, 1)`.
+        saturates: the FP16_OVFL bit of MODE, bool `(waves, 1)`.
         f16, u16, i16, f32, u32, i32: operand number -> value. f64, u64, i64: of scalar registers
             and constants only, for a vector register's two halves lie apart; see `pair`.
         mask: which lanes are active, bool `(waves, lanes)`; True when all of them are.
@@ -95,10 +96,12 @@ class Waves:
         vector: NDArray[np.uint32],
         scalar: NDArray[np.uint32],
         scc: NDArray[np.bool_],
+        saturates: NDArray[np.bool_],
     ) -> None:
         self.gang, self.index = gang, index
         self.workgroup = gang.workgroup[index]
         self.vector, self.scalar, self.scc = vector, scalar, scc
+        self.saturates = saturates
         _, self.waves, self.lanes = vector.shape
         self.f16, self.u16, self.i16 = (self._views(t) for t in (np.float16, np.uint16, np.int16))
         self.f32, self.u32, self.i32 = (self._views(t) for t in (np.float32, np.uint32, np.int32))
@@ -119,6 +122,7 @@ class Waves:
             vector=np.full((num_vectors, waves, gang.lanes), POISON, np.uint32),
             scalar=scalar,
             scc=np.zeros((waves, 1), bool),
+            saturates=np.zeros((waves, 1), bool),
         )
 
     def of_waves(self, chosen: Array) -> Waves:
@@ -129,6 +133,7 @@ class Waves:
             vector=self.vector[:, chosen],
             scalar=self.scalar[chosen],
             scc=self.scc[chosen],
+            saturates=self.saturates[chosen],
         )
 
     @staticmethod
@@ -140,6 +145,7 @@ class Waves:
             vector=np.concatenate([part.vector for part in parts], axis=1),
             scalar=np.concatenate([part.scalar for part in parts]),
             scc=np.concatenate([part.scc for part in parts]),
+            saturates=np.concatenate([part.saturates for part in parts]),
         )
 
     def refresh_mask(self) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 from moeproof.amd.buffer_steps import buffer_step
 from moeproof.amd.code_object import CodeObject, KernelDescription
 from moeproof.amd.control_flow import Exit, ExitKind, block_exit
+from moeproof.amd.conversion_steps import conversion_step
 from moeproof.amd.decoding import Instruction, UnknownInstruction, decode, family_of
 from moeproof.amd.dual_issue import dual_step
 from moeproof.amd.lane_steps import lane_step, step_with_moved_lanes
@@ -57,6 +58,7 @@ _STEP_MAKERS: tuple[Callable[[Instruction, Target], Step | None], ...] = (
     operation_step,
     mask_step,
     packed_step,
+    conversion_step,
     dual_step,
     matrix_step,
     lane_step,
