@@ -3,6 +3,7 @@
     python ci/proof.py faults                          every fault through the quick profile
     python ci/proof.py ablation                        the same without one part of the profile
     python ci/proof.py variants --journal soak.jsonl   what ci/soak.py has counted
+    python ci/proof.py blindness                       gross errors put before every case's judgement
     python ci/proof.py tolerances                      docs/figures/ordinary_tolerances.py
 
 ``faults`` also writes the cases by which the tests catch each fault. It and ``ablation`` judge
@@ -22,6 +23,7 @@ from pathlib import Path
 from statistics import median
 
 import ablation
+import blindness
 import soak
 
 from moeproof.devices import Device
@@ -38,6 +40,7 @@ ROOT = Path(__file__).resolve().parents[1]
 DOCUMENT = ROOT / "docs" / "proof.md"
 FIGURE = ROOT / "docs" / "figures" / "ordinary_tolerances.py"
 FAULT_JOURNAL = Path("fault_journal.jsonl")
+SECTIONS = ("faults", "ablation", "blindness", "variants", "tolerances")
 _KINDS = {"Experts": "experts", "Router": "router", "Kernels": "kernel"}
 
 # Memory that nobody wrote may hold right values by chance, unless it is poisoned; stale state shows
@@ -111,11 +114,20 @@ def write_ablation(journal: Path) -> int:
     return 0
 
 
-def write_variants(journal: Path) -> int:
-    """What a soak has counted; how many false alarms it had."""
-    tally = soak.read(journal)
+def write_variants(*journals: Path) -> int:
+    """What soaks have counted together; how many false alarms they had."""
+    tally = soak.read(*journals)
     _replace_section("variants", soak.report(tally))
     return len(tally.alarms)
+
+
+def write_blindness() -> int:
+    """What the judgement of each case refuses; how many planned cases would let a gross error pass."""
+    text, blind = blindness.report()
+    for spot in blind:
+        print(f"blind: {spot}", file=sys.stderr)
+    _replace_section("blindness", text)
+    return len(blind)
 
 
 def write_tolerances() -> int:
@@ -141,15 +153,25 @@ def _replace_section(name: str, content: str) -> None:
 def main() -> int:
     """Parse the command line and write one section."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("section", choices=("faults", "ablation", "variants", "tolerances"))
-    parser.add_argument("--journal", type=Path, help="default: soak.jsonl or fault_journal.jsonl")
+    parser.add_argument("section", choices=SECTIONS)
+    parser.add_argument(
+        "--journal",
+        type=Path,
+        nargs="+",
+        help="default: soak.jsonl or fault_journal.jsonl; of a soak there may be several",
+    )
     options = parser.parse_args()
+    if options.section != "variants" and len(options.journal or ()) > 1:
+        parser.error(f"--journal: {options.section} has one journal, got {len(options.journal)}")
+    (fault_journal, *_) = options.journal or (FAULT_JOURNAL,)
     if options.section == "faults":
-        failures = write_faults(options.journal or FAULT_JOURNAL)
+        failures = write_faults(fault_journal)
     elif options.section == "ablation":
-        failures = write_ablation(options.journal or FAULT_JOURNAL)
+        failures = write_ablation(fault_journal)
+    elif options.section == "blindness":
+        failures = write_blindness()
     elif options.section == "variants":
-        failures = write_variants(options.journal or Path("soak.jsonl"))
+        failures = write_variants(*(options.journal or [Path("soak.jsonl")]))
     else:
         failures = write_tolerances()
     return 1 if failures else 0

@@ -1,10 +1,15 @@
 """Judge random cases on all right variants, for hours if need be: no check may ever refuse one.
 
     python ci/soak.py --minutes 30 --journal soak.jsonl
+    python ci/soak.py --minutes 30 --journal soak-3.jsonl --first 3 --step 16
 
-Appends a line per case to the journal and goes on after the last one when started again. Prints
-how much has been judged, every false alarm, and how near each variant came to the bounds. Exits
-with 1 if there was a false alarm.
+Appends a line per case to the journal and goes on after the last one when started again. Several
+processes share the cases by ``--first`` and ``--step``, each with a journal of its own;
+``ci/proof.py variants`` adds journals up. Prints how much has been judged, every false alarm, and
+how near each variant came to the bounds. Exits with 1 if there was a false alarm.
+
+Every variant is judged twice: declaring nothing, where its true rounding profile must be among
+those that are inferred, and declaring that profile.
 """
 
 from __future__ import annotations
@@ -24,17 +29,22 @@ from moeproof.checks.accuracy import VacuousCaseError
 from moeproof.devices import Device
 from moeproof.exact_values import smallest_hidden_size
 from moeproof.faults.matrix import same_trial
+from moeproof.implementation import Implementation
 from moeproof.judge import checks_for, judge, make_trial
-from moeproof.number_format import STORAGE_FORMATS
+from moeproof.number_format import FP32, STORAGE_FORMATS
 from moeproof.patterns import PATTERNS
 from moeproof.problem import Problem
 from moeproof.random_source import RandomSource
+from moeproof.rounding_profile import RoundingProfile
 from moeproof.router_case import LogitFamily, RouterCase, RouterProblem
-from moeproof.trial import Trial
-from moeproof.variants import VARIANTS
+from moeproof.trial import RouterTrial, Trial
+from moeproof.variants import VARIANTS, Variant
 from moeproof.verdict import Outcome
 
 _MOST_PRODUCTS = 400_000  # of one case, so that a case takes a fraction of a second
+_FEWEST_OUTPUTS, _FEWEST_PRODUCTS = 16, 48  # a case with fewer may accept zeros
+# What these two look at hardly differs between variants, and they take long: in turns.
+_IN_TURNS, _TURNS = frozenset({"memory", "determinism"}), 4
 
 
 def random_case(turn: int) -> AnyCase:
@@ -63,6 +73,9 @@ def random_case(turn: int) -> AnyCase:
         products *= 3 * problem.intermediate_size
         weights = 3 * experts * problem.hidden_size * problem.intermediate_size
         fits = pattern.misfit(problem, "") is None and max(products, weights) <= _MOST_PRODUCTS
+        outputs = problem.num_tokens * problem.hidden_size
+        fits &= outputs >= _FEWEST_OUTPUTS
+        fits &= outputs * problem.intermediate_size >= _FEWEST_PRODUCTS
         if fits and not (values.is_exact and problem.hidden_size < smallest_hidden_size()):
             return Case(problem, pattern.name, values, pick(*Layout), turn)
 
@@ -93,16 +106,17 @@ class Tally:
     """What has been judged so far, from the lines of a journal.
 
     Attributes:
-        next_turn: number of the next case.
+        last_turn: number of the last case; None before the first.
         cases, verdicts, outputs: judged cases, verdicts that were not UNSUPPORTED, output elements
             behind the accuracy verdicts.
         vacuous: verdicts that a case of so few outputs cannot give.
         alarms: lines of false alarms.
         largest: variant -> largest error:bound ratio, its case.
         largest_r: variant -> largest R statistic, its case.
+        declared, declared_r: the same for variants that declare their rounding profile.
     """
 
-    next_turn: int = 0
+    last_turn: int | None = None
     cases: int = 0
     verdicts: int = 0
     outputs: int = 0
@@ -110,61 +124,93 @@ class Tally:
     alarms: list[str] = field(default_factory=list)
     largest: dict[str, tuple[float, str]] = field(default_factory=dict)
     largest_r: dict[str, tuple[float, str]] = field(default_factory=dict)
+    declared: dict[str, tuple[float, str]] = field(default_factory=dict)
+    declared_r: dict[str, tuple[float, str]] = field(default_factory=dict)
 
     def add(self, line: dict[str, Any]) -> None:
         """Count one line."""
-        self.next_turn = line["turn"] + 1
+        self.last_turn = line["turn"]
         self.cases += 1
         self.verdicts += line["verdicts"]
         self.outputs += line["outputs"]
         self.vacuous += line["vacuous"]
         self.alarms += line["alarms"]
-        for name, figures in line["figures"].items():
-            for key, table in (("max_error_ratio", self.largest), ("r_statistic", self.largest_r)):
-                reached = (figures.get(key, 0.0), line["case_id"])
-                table[name] = max(table.get(name, (0.0, "")), reached)
+        for kind, ratios, statistics in (
+            ("figures", self.largest, self.largest_r),
+            ("declared", self.declared, self.declared_r),
+        ):
+            for name, figures in line[kind].items():
+                for key, table in (("max_error_ratio", ratios), ("r_statistic", statistics)):
+                    reached = (figures.get(key, 0.0), line["case_id"])
+                    table[name] = max(table.get(name, (0.0, "")), reached)
 
 
 def judge_turn(turn: int) -> dict[str, Any]:
     """All variants of a case's kind, by all of its checks, as a line of the journal."""
     case = random_case(turn)
     line: dict[str, Any] = {"turn": turn, "case_id": case.case_id, "verdicts": 0, "outputs": 0}
-    line |= {"alarms": [], "vacuous": 0, "figures": {}}
+    line |= {"alarms": [], "vacuous": 0, "figures": {}, "declared": {}}
     kind = "experts" if isinstance(case, Case) else "router"
-    known: Trial | None = None
-    for name, variant in VARIANTS.items():
-        if variant.kind != kind:
-            continue
-        if known is None:
-            trial = make_trial(case, variant.implementation, Device("cpu"))
-            known = trial if isinstance(trial, Trial) else None
-        else:
-            trial = same_trial(known, variant.implementation)
+    known: dict[RoundingProfile | None, Trial] = {}
+    variants = [variant for variant in VARIANTS.values() if variant.kind == kind]
+    for place, variant in enumerate(variants):
+        trial = _trial(case, variant.implementation, known)
         for check in checks_for(case, "cpu"):
-            verdict = judge(trial, check)
-            if verdict.outcome is Outcome.UNSUPPORTED:
-                continue
-            line["verdicts"] += 1
-            if verdict.message.startswith(VacuousCaseError.__name__):
-                line["vacuous"] += 1
-            elif verdict.outcome is not Outcome.PASS:
-                line["alarms"].append(f"{name}: {check} on {case.case_id}: {verdict.message}")
-            if check == "accuracy" and isinstance(trial, Trial):
-                line["outputs"] += int(trial.output.size)
-                if not trial.case.values.rounds_once:  # there the output's own rounding is all
-                    kept = ("max_error_ratio", "r_statistic")
-                    figures = verdict.figures
-                    line["figures"][name] = {key: figures[key] for key in kept if key in figures}
+            if check not in _IN_TURNS or place % _TURNS == turn % _TURNS:
+                _judge(trial, check, variant, line)
+        if isinstance(trial, Trial) and case.problem.format != FP32:
+            declaring = _trial(case, variant.declared, known)
+            assert isinstance(declaring, Trial)
+            declaring.output = trial.output
+            _judge(declaring, "accuracy", variant, line)
     return line
 
 
-def soak(journal: Path, *, minutes: float) -> Tally:
-    """Judge case after case until the time is up."""
+def _trial(
+    case: AnyCase, implementation: Implementation, known: dict[RoundingProfile | None, Trial]
+) -> Trial | RouterTrial:
+    """A trial, of whose oracle all is kept for the next one with the same rounding profile."""
+    profile = implementation.capabilities.rounding.get(case.problem.dtype)
+    if profile in known:
+        return same_trial(known[profile], implementation)
+    trial = make_trial(case, implementation, Device("cpu"))
+    if isinstance(trial, Trial):
+        known[profile] = trial
+    return trial
+
+
+def _judge(trial: Trial | RouterTrial, check: str, variant: Variant, line: dict[str, Any]) -> None:
+    """Enter one verdict in a line."""
+    verdict = judge(trial, check)
+    if verdict.outcome is Outcome.UNSUPPORTED:
+        return
+    line["verdicts"] += 1
+    name = trial.implementation.name.partition(":")[2]
+    problem = ""
+    if verdict.message.startswith(VacuousCaseError.__name__):
+        line["vacuous"] += 1
+    elif verdict.outcome is not Outcome.PASS:
+        problem = verdict.message
+    elif check == "rounding" and variant.rounding.name not in verdict.evidence["surviving"]:
+        problem = f"its rounding profile {variant.rounding.name} is ruled out"
+    if problem:
+        line["alarms"].append(f"{name}: {check} on {verdict.case_id}: {problem}")
+    if check == "accuracy" and isinstance(trial, Trial):
+        declares = name != variant.name
+        line["outputs"] += 0 if declares else int(trial.output.size)
+        if not trial.case.values.rounds_once:  # there the output's own rounding is all
+            kept = ("max_error_ratio", "r_statistic")
+            figures = {key: verdict.figures[key] for key in kept if key in verdict.figures}
+            line["declared" if declares else "figures"][variant.name] = figures
+
+
+def soak(journal: Path, *, minutes: float, first: int = 0, step: int = 1) -> Tally:
+    """Judge case ``first`` and every ``step``-th from there until the time is up."""
     tally = read(journal)
     deadline = time.monotonic() + 60 * minutes
     with journal.open("a", encoding="utf-8") as out:
         while time.monotonic() < deadline:
-            line = judge_turn(tally.next_turn)
+            line = judge_turn(first if tally.last_turn is None else tally.last_turn + step)
             out.write(json.dumps(line) + "\n")
             out.flush()
             tally.add(line)
@@ -173,12 +219,21 @@ def soak(journal: Path, *, minutes: float) -> Tally:
     return tally
 
 
-def read(journal: Path) -> Tally:
-    """What a journal holds so far; nothing if there is none."""
+def read(*journals: Path) -> Tally:
+    """What journals hold so far; nothing if they do not exist.
+
+    Raises:
+        ValueError: two of them hold the same case.
+    """
     tally = Tally()
-    if journal.exists():
-        for text in journal.read_text(encoding="utf-8").splitlines():
-            tally.add(json.loads(text))
+    seen: set[int] = set()
+    for journal in journals:
+        for text in journal.read_text(encoding="utf-8").splitlines() if journal.exists() else ():
+            line = json.loads(text)
+            if line["turn"] in seen:
+                raise ValueError(f"{journal} holds case {line['turn']}, which was counted already")
+            seen.add(line["turn"])
+            tally.add(line)
     return tally
 
 
@@ -189,12 +244,13 @@ def report(tally: Tally) -> str:
         f"{len(tally.alarms)} false alarms ({tally.vacuous} verdicts were refused by the suite "
         "itself, for cases of so few outputs that zeros would pass).",
         "",
-        "| variant | how it differs | found in | largest error:bound | largest R |",
-        "|---|---|---|--:|--:|",
+        "| variant | how it differs | found in | largest error:bound | largest R "
+        "| error:bound, profile declared | R, profile declared |",
+        "|---|---|---|--:|--:|--:|--:|",
     ]
     for name, variant in VARIANTS.items():
         cells = [f"`{name}`", variant.summary, variant.engines]
-        for table in (tally.largest, tally.largest_r):
+        for table in (tally.largest, tally.largest_r, tally.declared, tally.declared_r):
             cells.append(f"{table[name][0]:.2f}" if name in table else "")
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
@@ -205,8 +261,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--minutes", type=float, default=5.0)
     parser.add_argument("--journal", type=Path, default=Path("soak.jsonl"))
+    parser.add_argument("--first", type=int, default=0, help="number of the first case")
+    parser.add_argument("--step", type=int, default=1, help="from one case's number to the next")
     options = parser.parse_args()
-    tally = soak(options.journal, minutes=options.minutes)
+    tally = soak(options.journal, minutes=options.minutes, first=options.first, step=options.step)
     print(report(tally))
     return 1 if tally.alarms else 0
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib.util
 import json
 import sys
+from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
@@ -12,6 +14,8 @@ import pytest
 
 from moeproof.case import Case
 from moeproof.case_id import parse_case_id
+from moeproof.judge import checks_for
+from moeproof.rounding_profile import RoundingProfile
 from moeproof.verdict import Outcome
 
 
@@ -45,7 +49,9 @@ def test_all_variants_of_a_kind_are_judged(soak):
 
 
 def test_a_refused_variant_is_a_false_alarm(soak, monkeypatch, capsys, tmp_path):
-    refused = SimpleNamespace(outcome=Outcome.FAIL, message="wrong", figures={})
+    refused = SimpleNamespace(
+        outcome=Outcome.FAIL, message="wrong", figures={}, evidence={}, case_id="some case"
+    )
     monkeypatch.setattr(soak, "judge", lambda trial, check: refused)
     line = soak.judge_turn(1)
     assert len(line["alarms"]) == line["verdicts"]
@@ -66,3 +72,51 @@ def test_a_journal_goes_on(soak, tmp_path):
     turns = [json.loads(line)["turn"] for line in journal.read_text().splitlines()]
     assert turns == list(range(second.cases))
     assert "| `tree` |" in soak.report(second)
+
+
+def test_a_true_profile_that_is_ruled_out_is_a_false_alarm(soak, monkeypatch):
+    right = soak.judge
+
+    def forgetful(trial, check):
+        verdict = right(trial, check)
+        return replace(verdict, evidence={**verdict.evidence, "surviving": []})
+
+    turn = next(turn for turn in count() if "rounding" in checks_for(soak.random_case(turn), "cpu"))
+    assert soak.judge_turn(turn)["alarms"] == []
+    monkeypatch.setattr(soak, "judge", forgetful)
+    alarms = soak.judge_turn(turn)["alarms"]
+    variants = sum(variant.kind == "experts" for variant in soak.VARIANTS.values())
+    assert len(alarms) == variants
+    assert "is ruled out" in alarms[0]
+
+
+def test_a_wrong_declaration_is_a_false_alarm(soak, monkeypatch):
+    turn = next(turn for turn in count() if "rounding" in checks_for(soak.random_case(turn), "cpu"))
+    wrong = RoundingProfile("yes", "yes", "no", "no")
+    monkeypatch.setitem(soak.VARIANTS, "tree", replace(soak.VARIANTS["tree"], rounding=wrong))
+    alarms = soak.judge_turn(turn)["alarms"]
+    assert [alarm.partition(":")[0] for alarm in alarms] == ["tree", "declared_tree"]
+
+
+def test_processes_share_the_cases(soak, tmp_path):
+    journals = [tmp_path / f"soak-{first}.jsonl" for first in range(2)]
+    for first, journal in enumerate(journals):
+        for _ in range(2):
+            soak.soak(journal, minutes=1e-4, first=first, step=2)
+    turns = [
+        [json.loads(line)["turn"] for line in path.read_text().splitlines()] for path in journals
+    ]
+    for first, of_process in enumerate(turns):
+        assert of_process == list(range(first, first + 2 * len(of_process), 2))
+    tally = soak.read(*journals)
+    assert tally.cases == sum(map(len, turns))
+    with pytest.raises(ValueError, match="counted already"):
+        soak.read(journals[0], journals[0])
+
+
+def test_cases_are_large_enough_to_say_something(soak):
+    cases = [case for turn in range(400) if isinstance(case := soak.random_case(turn), Case)]
+    outputs = [case.problem.num_tokens * case.problem.hidden_size for case in cases]
+    assert min(outputs) >= 16
+    assert {1, 2} <= {case.problem.num_tokens for case in cases}
+    assert {1, 2} <= {case.problem.intermediate_size for case in cases}
