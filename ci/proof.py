@@ -3,7 +3,7 @@
     python ci/proof.py faults                          every fault through the quick profile
     python ci/proof.py ablation                        the same without one part of the profile
     python ci/proof.py variants --journal soak.jsonl   what ci/soak.py has counted
-    python ci/proof.py blindness                       gross errors put before every case's judgement
+    python ci/proof.py blindness                       gross errors before every case's judgement
     python ci/proof.py tolerances                      docs/figures/ordinary_tolerances.py
 
 ``faults`` also writes the cases by which the tests catch each fault. It and ``ablation`` judge
@@ -122,7 +122,7 @@ def write_variants(*journals: Path) -> int:
 
 
 def write_blindness() -> int:
-    """What the judgement of each case refuses; how many planned cases would let a gross error pass."""
+    """What each case's judgement refuses; how many blind spots the profiles have."""
     text, blind = blindness.report()
     for spot in blind:
         print(f"blind: {spot}", file=sys.stderr)

@@ -174,7 +174,8 @@ def _has_idle_experts(case: Case) -> bool:
     problem = case.problem
     pattern, _ = find_pattern(case.pattern)
     spare = problem.num_experts > problem.num_tokens * problem.top_k
-    return spare or "empty experts" in pattern.meets
+    choice = problem.num_experts > problem.top_k or pattern.masked
+    return spare or (choice and "empty experts" in pattern.meets)
 
 
 def _ordinary_range(case: Case) -> bool:
