@@ -19,14 +19,13 @@ from moeproof.amd.code_object import CodeObject, load_code_object
 from moeproof.amd.launch import LaunchFigures, launch
 from moeproof.amd.memory import AddressSpace
 
-_COMPILER = Path(__file__).with_name("triton_kernels.py")
-
 
 class CompiledKernels:
-    """The code objects of `triton_kernels.VARIANTS` for one architecture."""
+    """The code objects of a program's `VARIANTS`, such as triton_kernels.py's, for one GPU."""
 
-    def __init__(self, arch: str, directory: Path) -> None:
+    def __init__(self, program: str, arch: str, directory: Path) -> None:
         self.arch = arch
+        self._program = Path(__file__).with_name(program)
         self._directory = directory
         self._loaded: dict[str, CodeObject] = {}
 
@@ -35,7 +34,7 @@ class CompiledKernels:
         # The interpreter, which the other tests run under, is chosen when triton is imported.
         environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
         subprocess.run(
-            [sys.executable, str(_COMPILER), self.arch, str(self._directory)],
+            [sys.executable, str(self._program), self.arch, str(self._directory)],
             check=True,
             env=environment,
         )
@@ -83,14 +82,15 @@ class CompiledKernels:
 
 
 @pytest.fixture(scope="session")
-def kernels_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], CompiledKernels]:
-    """arch -> its compiled kernels, compiled once."""
-    known: dict[str, CompiledKernels] = {}
+def kernels_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., CompiledKernels]:
+    """(arch, program) -> its compiled kernels, compiled once."""
+    known: dict[tuple[str, str], CompiledKernels] = {}
 
-    def of(arch: str) -> CompiledKernels:
-        if arch not in known:
-            known[arch] = CompiledKernels(arch, tmp_path_factory.mktemp(arch))
-        return known[arch]
+    def of(arch: str, program: str = "triton_kernels.py") -> CompiledKernels:
+        if (arch, program) not in known:
+            directory = tmp_path_factory.mktemp(arch)
+            known[arch, program] = CompiledKernels(program, arch, directory)
+        return known[arch, program]
 
     return of
 

@@ -232,9 +232,9 @@ def compile_variant(variant: Variant, arch: str) -> Any:
     )
 
 
-def main(arch: str, directory: Path, names: list[str]) -> None:
-    for name in names or VARIANTS:
-        variant = VARIANTS[name]
+def write_variants(variants: dict[str, Variant], arch: str, directory: Path) -> None:
+    """Of each variant its code object, NAME.hsaco, and what a launch must know, NAME.json."""
+    for name, variant in variants.items():
         compiled = compile_variant(variant, arch)
         (directory / f"{name}.hsaco").write_bytes(compiled.asm["hsaco"])
         facts = {
@@ -247,4 +247,4 @@ def main(arch: str, directory: Path, names: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]), sys.argv[3:])
+    write_variants(VARIANTS, sys.argv[1], Path(sys.argv[2]))
