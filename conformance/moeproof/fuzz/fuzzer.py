@@ -142,4 +142,6 @@ def _hunt(plan: HuntPlan, pipe: Pipe) -> None:
             pipe.send(_News(error, hunt.tally))
         pipe.send(_News(None, hunt.tally))
     except (KeyboardInterrupt, BrokenPipeError):
+        pass  # the one who watches is gone, or wants no more
+    finally:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -78,6 +78,10 @@ class Hunt:
 
     A case's answer is remembered, so hypothesis, which calls again with what failed, gets the
     same one however unsteady the implementation is, and a case that hangs does so once.
+
+    Attributes:
+        reported: ids of the failures so far; another one has to be another case.
+        tally: the counts so far.
     """
 
     def __init__(self, plan: HuntPlan, announce: Callable[[Event], None]) -> None:
@@ -87,6 +91,7 @@ class Hunt:
         self._history: deque[str] = deque(maxlen=_EARLIER_CALLS[-1])
         self._started = self._deadline = 0.0
         self._broken: str | None = None
+        self.reported: set[str] = set()
         self.tally = Tally()
 
     def run(self) -> None:
@@ -103,6 +108,7 @@ class Hunt:
             self._deadline = self._started + self._plan.seconds
             failures = itertools.chain(self._failures_kept(), self._failures_drawn())
             for failure in itertools.islice(failures, self._plan.profile.most_failures):
+                self.reported.add(failure.verdict.case_id)
                 self._announce(failure)
             if self._broken is not None:
                 raise ImplementationError(self._broken)
@@ -247,7 +253,8 @@ class _Round:
         """What is wrong with a case; the same whenever it is asked for."""
         if case.case_id not in self._answers:
             ask = self._draw if self._first is None else self._shrink
-            self._answers[case.case_id] = ask(case)
+            known = case.case_id in self._hunt.reported
+            self._answers[case.case_id] = None if known else ask(case)
         return self._answers[case.case_id]
 
     def _draw(self, case: AnyCase) -> Verdict | None:
