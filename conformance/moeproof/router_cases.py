@@ -21,6 +21,7 @@ _RULES = (
 _MANY_OF_FEW = RouterProblem(
     9, 16, 8, scoring="sigmoid", has_bias=True, num_groups=4, topk_groups=2
 )
+_SCORINGS = ("softmax", "sigmoid")
 _SIZES = ((1, 1), (2, 1), (5, 5), (7, 3), (16, 16), (129, 10), (257, 1), (512, 10), (1025, 8))
 
 
@@ -33,10 +34,10 @@ def small() -> Iterator[RouterCase]:
             turn += 1
             yield RouterCase(replace(problem, dtype=dtypes[turn % len(dtypes)]), family)
     for turn, (experts, top_k) in enumerate(_SIZES):
-        scoring = ("softmax", "sigmoid")[turn % 2]
-        problem = RouterProblem(7, experts, top_k, scoring=scoring)
-        yield RouterCase(problem, LogitFamily.NORMAL)
-        yield RouterCase(problem, LogitFamily.TIES)
+        problems = [RouterProblem(7, experts, top_k, scoring=name) for name in _SCORINGS]
+        for problem in problems:
+            yield RouterCase(problem, LogitFamily.NORMAL)
+        yield RouterCase(problems[turn % len(problems)], LogitFamily.TIES)
     # Biases decide, and some of the chosen experts' are negative: below a masked group's zero.
     yield RouterCase(_MANY_OF_FEW, LogitFamily.VERY_NEGATIVE)
     yield RouterCase(RouterProblem(0, 8, 2))
