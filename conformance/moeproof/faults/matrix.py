@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 
+from moeproof import rounding_conclusion
 from moeproof.case import Case
 from moeproof.case_id import AnyCase
 from moeproof.devices import Device
@@ -92,6 +93,7 @@ def find_catches(
         stop_at_first: stop after the first case in which any check catches it.
     """
     catches: dict[str, Catch] = {}
+    rounding: list[Verdict] = []
     seconds = 0.0
     cases = 0
     for case, checks in cases_of(fault, planned):
@@ -101,8 +103,12 @@ def find_catches(
                 continue
             verdict = ask(case, check)
             seconds += verdict.seconds
-            if is_catch(verdict):
-                catches[check] = Catch(check, case.case_id, verdict.message, cases, seconds)
+            found = [verdict]
+            if check == rounding_conclusion.CHECK:
+                rounding.append(verdict)
+                found += [each.as_verdict() for each in rounding_conclusion.conclude(rounding)]
+            for wrong in filter(is_catch, found):
+                catches.setdefault(check, Catch(check, case.case_id, wrong.message, cases, seconds))
         if catches and stop_at_first:
             break
     return result_of(fault, tuple(catches.values()), cases, seconds)

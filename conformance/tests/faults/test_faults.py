@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -21,6 +22,7 @@ from moeproof.profiles import plan
 from moeproof.verdict import Outcome, Verdict
 
 CPU = Device("cpu")
+SUBJECTS = Path(__file__).parents[1] / "subjects"
 IN_TORCH = [name for name, fault in FAULTS.items() if fault.kind != "kernel"]
 KNOWN = read_known_catches()
 
@@ -97,3 +99,18 @@ def test_the_matrix_judges_routers_by_their_own_cases() -> None:
 def test_right_steps_are_not_caught(entry: str) -> None:
     result = judge_fault(replace(CONTROL, entry=entry), PLANNED, CPU)  # type: ignore[arg-type]
     assert not result.caught
+
+
+def test_what_no_rounding_profile_explains_in_all_is_caught() -> None:
+    subject = load_implementation(f"{SUBJECTS / 'changing_rounding.py'}:fused_experts")
+    planned = [
+        PlannedCase(
+            parse_case_id(f"T{tokens}-H64-I48-E8-K2-bf16/uniform/random/contiguous/1"), checks
+        )
+        for tokens, checks in ((3, ("accuracy", "rounding")), (17, ("accuracy", "rounding")))
+    ]
+    changing = replace(CONTROL, name="changing", load=lambda: subject)
+    (catch,) = judge_fault(changing, planned, CPU).catches
+    assert (catch.check, catch.cases) == ("rounding", 2)
+    assert "no rounding profile fits all 2 cases" in catch.message
+    assert not judge_fault(CONTROL, planned, CPU).caught
