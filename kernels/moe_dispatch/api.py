@@ -217,7 +217,14 @@ def _experts(
     num_experts, hidden_size, intermediate_size = down_proj.shape
     with on_device_of(hidden_states):
         arch = architecture(hidden_states.device)
-        gemv = select_gemv(arch=arch, num_tokens=num_tokens, batch_invariant=batch_invariant)
+        gemv = select_gemv(
+            arch=arch,
+            num_tokens=num_tokens,
+            top_k=top_k,
+            num_experts=num_experts,
+            intermediate_size=intermediate_size,
+            batch_invariant=batch_invariant,
+        )
         if gemv is not None:
             return gemv_experts(
                 hidden_states, gate_up_proj, down_proj, topk_ids, topk_weights, config=gemv

@@ -12,43 +12,33 @@ from .launch import LAUNCHES_KEPT, Launch, takes_descriptor
 from .numerics import dot_accumulate, round_to
 from .schedule import Schedule, load_slots, load_tile, tile_of_program
 from .sizes import cdiv
+from .target import device_function
 from .tile_config import TileConfig
 
 
-@triton.jit(do_not_specialize=["max_tiles"])
-def down_kernel(
+@device_function
+def down_tile(
     h,
     w,
     y_ptr,
     schedule_ptr,
     max_tiles,
-    column_tiles,
-    intermediate_size,
-    hidden_size,
-    stride_we,
-    stride_wn,
-    stride_wk,
+    place,
+    sizes,
+    strides,
     BLOCK_M: tl.constexpr,
     BLOCK_N: tl.constexpr,
     BLOCK_K: tl.constexpr,
-    GROUP_M: tl.constexpr,
     EVEN_N: tl.constexpr,
     EVEN_K: tl.constexpr,
     BY_DESCRIPTOR: tl.constexpr,
     WEIGHT_EVICTION: tl.constexpr,
     ALLOW_TF32: tl.constexpr,
 ):
-    """One (BLOCK_M, BLOCK_N) tile of y = h @ down^T, stored at the rows' slots.
-
-    h (T * K, I): contiguous, rows in schedule order. w (E, H, I): any strides. y (T * K, H):
-    contiguous, rows in slot order. h and w are pointers or, BY_DESCRIPTOR, descriptors of h and of
-    w's (E * H, I) rows. Rows past the tile's end and columns past H repeat the last valid one, or
-    are whatever rows follow, so that the main loop needs no mask for them; they are not stored.
-    """
-    tile, column = tile_of_program(max_tiles, column_tiles, GROUP_M)
-    if tile >= tl.load(schedule_ptr):
-        return
-    expert, first_row, end_row = load_tile(schedule_ptr, tile, max_tiles)
+    """BLOCK_M rows of `down_kernel`'s tile at (expert, first row, end row, column tile)."""
+    expert, first_row, end_row, column = place
+    intermediate_size, hidden_size = sizes
+    stride_we, stride_wn, stride_wk = strides
     rows = first_row + tl.arange(0, BLOCK_M)
     valid_rows = tl.minimum(rows, end_row - 1)
     columns = column * BLOCK_N + tl.arange(0, BLOCK_N)
@@ -94,6 +84,88 @@ def down_kernel(
     tl.store(y_ptrs, round_to(y, y_ptr.dtype.element_ty), mask=stored)
 
 
+@triton.jit(do_not_specialize=["max_tiles"])
+def down_kernel(
+    h,
+    h_half,
+    w,
+    y_ptr,
+    schedule_ptr,
+    max_tiles,
+    column_tiles,
+    intermediate_size,
+    hidden_size,
+    stride_we,
+    stride_wn,
+    stride_wk,
+    BLOCK_M: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+    GROUP_M: tl.constexpr,
+    HALVE_LAST: tl.constexpr,
+    EVEN_N: tl.constexpr,
+    EVEN_K: tl.constexpr,
+    BY_DESCRIPTOR: tl.constexpr,
+    WEIGHT_EVICTION: tl.constexpr,
+    ALLOW_TF32: tl.constexpr,
+):
+    """One (BLOCK_M, BLOCK_N) tile of y = h @ down^T, stored at the rows' slots.
+
+    h (T * K, I): contiguous, rows in schedule order. w (E, H, I): any strides. y (T * K, H):
+    contiguous, rows in slot order. h and w are pointers or, BY_DESCRIPTOR, descriptors of h and of
+    w's (E * H, I) rows. Rows past the tile's end and columns past H repeat the last valid one, or
+    are whatever rows follow, so that the main loop needs no mask for them; they are not stored.
+    HALVE_LAST: an expert's last tile multiplies only BLOCK_M / 2 rows if it has no more, and reads
+    them from h_half, which is h again.
+    """
+    tile, column = tile_of_program(max_tiles, column_tiles, GROUP_M)
+    if tile >= tl.load(schedule_ptr):
+        return
+    expert, first_row, end_row = load_tile(schedule_ptr, tile, max_tiles)
+    place = (expert, first_row, end_row, column)
+    sizes = (intermediate_size, hidden_size)
+    strides = (stride_we, stride_wn, stride_wk)
+    if HALVE_LAST:  # noqa: SIM102  Triton evaluates both sides of an `and`
+        if end_row - first_row <= BLOCK_M // 2:
+            down_tile(
+                h_half,
+                w,
+                y_ptr,
+                schedule_ptr,
+                max_tiles,
+                place,
+                sizes,
+                strides,
+                BLOCK_M // 2,
+                BLOCK_N,
+                BLOCK_K,
+                EVEN_N,
+                EVEN_K,
+                BY_DESCRIPTOR,
+                WEIGHT_EVICTION,
+                ALLOW_TF32,
+            )
+            return
+    down_tile(
+        h,
+        w,
+        y_ptr,
+        schedule_ptr,
+        max_tiles,
+        place,
+        sizes,
+        strides,
+        BLOCK_M,
+        BLOCK_N,
+        BLOCK_K,
+        EVEN_N,
+        EVEN_K,
+        BY_DESCRIPTOR,
+        WEIGHT_EVICTION,
+        ALLOW_TF32,
+    )
+
+
 def down(
     h: torch.Tensor,
     down_proj: torch.Tensor,
@@ -119,7 +191,7 @@ def down(
         tile.by_descriptor and takes_descriptor(down_proj) and takes_descriptor(h),
         allow_tf32,
     )
-    launch(h, down_proj, y, schedule.buffer)
+    launch(h, h, down_proj, y, schedule.buffer)
     return y
 
 
@@ -137,7 +209,11 @@ def _launch(
     tile = tiles.down
     _, hidden_size, intermediate_size = w_shape
     column_tiles = cdiv(hidden_size, tile.block_n)
-    blocks = {0: [tiles.block_m, tile.block_k], 1: [tile.block_n, tile.block_k]}
+    blocks = {
+        0: [tiles.block_m, tile.block_k],
+        1: [tiles.block_m // 2, tile.block_k],
+        2: [tile.block_n, tile.block_k],
+    }
     return Launch(
         down_kernel,
         max_tiles * column_tiles,
@@ -147,6 +223,7 @@ def _launch(
             "BLOCK_N": tile.block_n,
             "BLOCK_K": tile.block_k,
             "GROUP_M": tile.group_m,
+            "HALVE_LAST": tiles.halve_last,
             "EVEN_N": hidden_size % tile.block_n == 0,
             "EVEN_K": intermediate_size % tile.block_k == 0,
             "BY_DESCRIPTOR": by_descriptor,

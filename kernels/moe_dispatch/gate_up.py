@@ -13,46 +13,34 @@ from .launch import LAUNCHES_KEPT, Launch, takes_descriptor
 from .numerics import dot_accumulate, round_to
 from .schedule import Schedule, load_slots, load_tile, tile_of_program
 from .sizes import cdiv
+from .target import device_function
 from .tile_config import TileConfig
 
 
-@triton.jit(do_not_specialize=["max_tiles"])
-def gate_up_kernel(
+@device_function
+def gate_up_tile(
     x_ptr,
     w,
     h_ptr,
     schedule_ptr,
     max_tiles,
-    column_tiles,
-    hidden_size,
-    intermediate_size,
-    stride_xt,
-    stride_xh,
-    stride_we,
-    stride_wn,
-    stride_wk,
+    place,
+    sizes,
+    strides,
     TOP_K: tl.constexpr,
     BLOCK_M: tl.constexpr,
     BLOCK_N: tl.constexpr,
     BLOCK_K: tl.constexpr,
-    GROUP_M: tl.constexpr,
     EVEN_N: tl.constexpr,
     EVEN_K: tl.constexpr,
     BY_DESCRIPTOR: tl.constexpr,
     WEIGHT_EVICTION: tl.constexpr,
     ALLOW_TF32: tl.constexpr,
 ):
-    """One (BLOCK_M, BLOCK_N) tile of h = SiLU(x @ gate^T) * (x @ up^T), rows in schedule order.
-
-    x (T, H), w (E, 2I, H) with the gate's I rows first: any strides. h (T * K, I): contiguous.
-    w is a pointer or, BY_DESCRIPTOR, a descriptor of its (E * 2I, H) rows. Rows past the tile's
-    end repeat the last valid one, and columns past I that one or whatever rows of w follow, so that
-    the main loop needs no mask for them; they are not stored.
-    """
-    tile, column = tile_of_program(max_tiles, column_tiles, GROUP_M)
-    if tile >= tl.load(schedule_ptr):
-        return
-    expert, first_row, end_row = load_tile(schedule_ptr, tile, max_tiles)
+    """BLOCK_M rows of `gate_up_kernel`'s tile at (expert, first row, end row, column tile)."""
+    expert, first_row, end_row, column = place
+    hidden_size, intermediate_size = sizes
+    stride_xt, stride_xh, stride_we, stride_wn, stride_wk = strides
     rows = first_row + tl.arange(0, BLOCK_M)
     tokens = load_slots(schedule_ptr, tl.minimum(rows, end_row - 1), max_tiles) // TOP_K
     columns = column * BLOCK_N + tl.arange(0, BLOCK_N)
@@ -104,6 +92,91 @@ def gate_up_kernel(
     if not EVEN_N:
         stored = stored & (columns[None, :] < intermediate_size)
     tl.store(h_ptrs, h, mask=stored)
+
+
+@triton.jit(do_not_specialize=["max_tiles"])
+def gate_up_kernel(
+    x_ptr,
+    w,
+    h_ptr,
+    schedule_ptr,
+    max_tiles,
+    column_tiles,
+    hidden_size,
+    intermediate_size,
+    stride_xt,
+    stride_xh,
+    stride_we,
+    stride_wn,
+    stride_wk,
+    TOP_K: tl.constexpr,
+    BLOCK_M: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+    GROUP_M: tl.constexpr,
+    HALVE_LAST: tl.constexpr,
+    EVEN_N: tl.constexpr,
+    EVEN_K: tl.constexpr,
+    BY_DESCRIPTOR: tl.constexpr,
+    WEIGHT_EVICTION: tl.constexpr,
+    ALLOW_TF32: tl.constexpr,
+):
+    """One (BLOCK_M, BLOCK_N) tile of h = SiLU(x @ gate^T) * (x @ up^T), rows in schedule order.
+
+    x (T, H), w (E, 2I, H) with the gate's I rows first: any strides. h (T * K, I): contiguous.
+    w is a pointer or, BY_DESCRIPTOR, a descriptor of its (E * 2I, H) rows. Rows past the tile's
+    end repeat the last valid one, and columns past I that one or whatever rows of w follow, so that
+    the main loop needs no mask for them; they are not stored. HALVE_LAST: an expert's last tile
+    multiplies only BLOCK_M / 2 rows if it has no more.
+    """
+    tile, column = tile_of_program(max_tiles, column_tiles, GROUP_M)
+    if tile >= tl.load(schedule_ptr):
+        return
+    expert, first_row, end_row = load_tile(schedule_ptr, tile, max_tiles)
+    place = (expert, first_row, end_row, column)
+    sizes = (hidden_size, intermediate_size)
+    strides = (stride_xt, stride_xh, stride_we, stride_wn, stride_wk)
+    if HALVE_LAST:  # noqa: SIM102  Triton evaluates both sides of an `and`
+        if end_row - first_row <= BLOCK_M // 2:
+            gate_up_tile(
+                x_ptr,
+                w,
+                h_ptr,
+                schedule_ptr,
+                max_tiles,
+                place,
+                sizes,
+                strides,
+                TOP_K,
+                BLOCK_M // 2,
+                BLOCK_N,
+                BLOCK_K,
+                EVEN_N,
+                EVEN_K,
+                BY_DESCRIPTOR,
+                WEIGHT_EVICTION,
+                ALLOW_TF32,
+            )
+            return
+    gate_up_tile(
+        x_ptr,
+        w,
+        h_ptr,
+        schedule_ptr,
+        max_tiles,
+        place,
+        sizes,
+        strides,
+        TOP_K,
+        BLOCK_M,
+        BLOCK_N,
+        BLOCK_K,
+        EVEN_N,
+        EVEN_K,
+        BY_DESCRIPTOR,
+        WEIGHT_EVICTION,
+        ALLOW_TF32,
+    )
 
 
 def gate_up(
@@ -164,6 +237,7 @@ def _launch(
             "BLOCK_N": tile.block_n,
             "BLOCK_K": tile.block_k,
             "GROUP_M": tile.group_m,
+            "HALVE_LAST": tiles.halve_last,
             "EVEN_N": intermediate_size % tile.block_n == 0,
             "EVEN_K": hidden_size % tile.block_k == 0,
             "BY_DESCRIPTOR": by_descriptor,

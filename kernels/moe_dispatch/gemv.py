@@ -1,7 +1,7 @@
-"""A single token: each of its experts as matrix-vector products, without a schedule.
+"""A single token, or a few that hardly share experts: matrix-vector products, without a schedule.
 
 One row per expert leaves the matrix units idle and the memory as the only limit. So weights go
-straight from memory to registers, and `down` adds up the token's experts itself: two launches.
+straight from memory to registers, and `down` adds up a token's experts itself: two launches.
 """
 
 from __future__ import annotations

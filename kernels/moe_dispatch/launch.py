@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+from triton import knobs
 from triton.runtime import driver
 from triton.tools.tensor_descriptor import TensorDescriptor
 
@@ -41,11 +42,14 @@ class Launch:
         "_blocks",
         "_compiled",
         "_constants",
+        "_device",
         "_driver",
-        "_grid",
         "_kernel",
         "_numbers",
         "_options",
+        "_programs",
+        "_rest",
+        "_run",
     )
 
     def __init__(
@@ -61,35 +65,66 @@ class Launch:
     ) -> None:
         options = {"num_warps": num_warps, "num_stages": num_stages}
         self._kernel = kernel
-        self._grid = (grid, 1, 1)
+        self._programs = grid
         self._numbers = tuple(numbers)
         self._constants = dict(constants)
+        self._rest = (*self._numbers, *self._constants.values())
         self._options = {name: value for name, value in options.items() if value is not None}
         self._blocks = blocks or {}
         self._compiled: Any = None
         self._driver: Any = None
+        self._device: Any = None
+        self._run: Any = None
 
     def __call__(self, *tensors: torch.Tensor) -> None:
-        """Launch on the current device's stream."""
-        addresses = 0
-        for tensor in tensors:
-            addresses |= tensor.data_ptr()
-        arguments: Sequence[Any] = tensors
-        if self._blocks:
-            arguments = [
-                _descriptor(tensor, self._blocks[place]) if place in self._blocks else tensor
-                for place, tensor in enumerate(tensors)
-            ]
-        aligned = addresses % _ALIGNMENT == 0
-        if aligned and self._compiled is not None and self._driver is driver.active:
-            self._compiled[self._grid](*arguments, *self._numbers, *self._constants.values())
+        """Launch on the device's current stream; the tensors' device must be the current one."""
+        addresses = [tensor.data_ptr() for tensor in tensors]
+        aligned = not any(address % _ALIGNMENT for address in addresses)
+        compiled = self._compiled
+        if compiled is None or self._driver is not driver.active or not aligned or _hooked():
+            self._launch_by_triton(tensors, keep=aligned)
             return
-        compiled = self._kernel[self._grid](
-            *arguments, *self._numbers, **self._constants, **self._options, **COMPILE_OPTIONS
+        self._run(
+            self._programs,
+            1,
+            1,
+            self._driver.get_current_stream(self._device),
+            compiled.function,
+            compiled.packed_metadata,
+            None,
+            None,
+            None,
+            # A launcher asks the driver where a tensor lies; an address it takes as it is.
+            *self._arguments(tensors, addresses if tensors[0].is_cuda else tensors),
+            *self._rest,
         )
-        if aligned and compiled is not None:
-            self._compiled = compiled
-            self._driver = driver.active
+
+    def _launch_by_triton(self, tensors: Sequence[torch.Tensor], *, keep: bool) -> None:
+        compiled = self._kernel[(self._programs, 1, 1)](
+            *self._arguments(tensors, tensors),
+            *self._numbers,
+            **self._constants,
+            **self._options,
+            **COMPILE_OPTIONS,
+        )
+        if keep and compiled is not None:
+            self._compiled, self._run = compiled, compiled.run
+            self._driver, self._device = driver.active, driver.active.get_current_device()
+
+    def _arguments(self, tensors: Sequence[torch.Tensor], values: Sequence[Any]) -> Sequence[Any]:
+        """`values`, and descriptors in place of those that are loaded in blocks."""
+        if not self._blocks:
+            return values
+        return [
+            _descriptor(tensor, self._blocks[place]) if place in self._blocks else value
+            for place, (tensor, value) in enumerate(zip(tensors, values, strict=True))
+        ]
+
+
+def _hooked() -> bool:
+    """Whether a profiler wants to hear of launches."""
+    hooks = (knobs.runtime.launch_enter_hook, knobs.runtime.launch_exit_hook)
+    return any(getattr(hook, "calls", hook) for hook in hooks)
 
 
 def takes_descriptor(tensor: torch.Tensor) -> bool:

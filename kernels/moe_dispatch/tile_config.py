@@ -31,11 +31,16 @@ class GemmTile(NamedTuple):
 
 
 class TileConfig(NamedTuple):
-    """Tiles of both GEMMs. They share `block_m`, on which the schedule's tile map is built."""
+    """Tiles of both GEMMs. They share `block_m`, on which the schedule's tile map is built.
+
+    halve_last: an expert's last tile is multiplied as one of half the height if it has no more
+    rows. Only where the matrix instruction, and so the order of the sums, stays the same.
+    """
 
     block_m: int
     gate_up: GemmTile
     down: GemmTile
+    halve_last: bool = False
 
     @property
     def weight_eviction(self) -> str:
@@ -58,8 +63,16 @@ class GemvConfig(NamedTuple):
     down: GemvTile
 
 
-_GEMV = GemvConfig(GemvTile(4, 2048, 8), GemvTile(4, 1024, 4))
+_GEMV_GATE_UP = GemvTile(8, 256, 4)
+_GEMV_DOWN = GemvTile(4, 2048, 4)
+_GEMV_SHORT_DOWN = GemvTile(2, 1024, 2)
+"""Where a row of the down projection is no longer than this block."""
+
 _INTERPRETER_GEMV = GemvConfig(GemvTile(32, 64, 4), GemvTile(32, 64, 4))
+
+_GEMV_MOST_TOKENS = 4
+_GEMV_EXPERTS_PER_SLOT = 4
+"""Matrix-vector products read an expert once for each of its slots: few slots may share one."""
 
 _Rows = dict[int, TileConfig]
 """From the largest mean number of rows per expert that a config is meant for, to the config."""
@@ -81,8 +94,10 @@ _SM_86: _Rows = {
 _SM_90: _Rows = {
     8: TileConfig(16, GemmTile(64, 128, 1, 4, 5, True), GemmTile(64, 128, 1, 4, 4, True)),
     24: TileConfig(32, GemmTile(128, 128, 1, 4, 3, True), GemmTile(128, 128, 1, 4, 4, True)),
-    64: TileConfig(64, GemmTile(128, 64, 8, 8, 5, True), GemmTile(256, 64, 8, 4, 5, True)),
-    _UNBOUNDED: TileConfig(128, GemmTile(128, 64, 8, 8, 4, True), GemmTile(256, 64, 8, 8, 4, True)),
+    48: TileConfig(64, GemmTile(128, 64, 8, 8, 5, True), GemmTile(256, 64, 8, 4, 5, True)),
+    _UNBOUNDED: TileConfig(
+        128, GemmTile(128, 64, 8, 8, 4, True), GemmTile(256, 64, 8, 8, 4, True), halve_last=True
+    ),
 }
 _SM_100: _Rows = {
     8: TileConfig(16, GemmTile(64, 128, 1, 4, 4), GemmTile(64, 128, 1, 4, 5)),
@@ -159,11 +174,23 @@ def select_tiles(
     return next(config for limit, config in by_rows.items() if rows <= limit)
 
 
-def select_gemv(*, arch: str, num_tokens: int, batch_invariant: bool) -> GemvConfig | None:
+def select_gemv(
+    *,
+    arch: str,
+    num_tokens: int,
+    top_k: int,
+    num_experts: int,
+    intermediate_size: int,
+    batch_invariant: bool,
+) -> GemvConfig | None:
     """The tiles of matrix-vector products, or None where matrix products are to be used."""
-    if num_tokens > 1 or batch_invariant:
+    shared = num_tokens * top_k * _GEMV_EXPERTS_PER_SLOT > num_experts
+    if batch_invariant or num_tokens > _GEMV_MOST_TOKENS or (num_tokens > 1 and shared):
         return None
-    return _INTERPRETER_GEMV if arch == INTERPRETER else _GEMV
+    if arch == INTERPRETER:
+        return _INTERPRETER_GEMV
+    short = intermediate_size <= _GEMV_SHORT_DOWN.block_k
+    return GemvConfig(_GEMV_GATE_UP, _GEMV_SHORT_DOWN if short else _GEMV_DOWN)
 
 
 def configs(*, arch: str, element_size: int) -> _Rows:

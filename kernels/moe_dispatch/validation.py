@@ -6,7 +6,7 @@ dtype that is never allowed. ValueError: everything else.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -18,6 +18,9 @@ ACTIVATION_DTYPES = (torch.bfloat16, torch.float16, torch.float32)
 _ID_DTYPES = (torch.int32, torch.int64)
 _MAX_SLOTS = 1 << 28
 """T * K: the schedule's buffer of up to 4 T K + 4 entries is indexed with 32 bits."""
+
+_MOST_REMEMBERED = 4096
+"""Sets of shapes that need no second check."""
 
 
 def check_tensor(
@@ -82,6 +85,32 @@ def check_device(name: str, device: torch.device) -> None:
     raise ValueError(f"{name} must be on a {allowed} device, got {device}{hint}")
 
 
+def remembered(check: Callable[..., None]) -> Callable[..., None]:
+    """`check` of tensors alone, which is not repeated for tensors like those that have passed.
+
+    A check sees nothing of a tensor but its type, shape, layout, dtype, device and whether it
+    requires a gradient.
+    """
+    passed: set[tuple[Any, ...]] = set()
+
+    def check_once(*tensors: torch.Tensor) -> None:
+        likeness = tuple(
+            (type(tensor), tensor.shape, tensor.layout, tensor.dtype, tensor.device)
+            for tensor in tensors
+            if isinstance(tensor, torch.Tensor) and not tensor.requires_grad
+        )
+        if likeness in passed:
+            return
+        check(*tensors)
+        if len(likeness) == len(tensors):
+            if len(passed) >= _MOST_REMEMBERED:
+                passed.clear()
+            passed.add(likeness)
+
+    return check_once
+
+
+@remembered
 def check_experts_arguments(
     hidden_states: torch.Tensor,
     gate_up_proj: torch.Tensor,
@@ -110,6 +139,7 @@ def check_experts_arguments(
     check_forward_only("topk_weights", topk_weights)
 
 
+@remembered
 def check_expert_weights(
     hidden_states: torch.Tensor, gate_up_proj: torch.Tensor, down_proj: torch.Tensor
 ) -> None:

@@ -31,6 +31,9 @@ def integers(*shape: int, seed: int) -> torch.Tensor:
         pytest.param(config(16, 16, 64, 3), id="groups"),
         pytest.param(config(32, 64, 32, 2), id="wide"),
         pytest.param(config(16, 32, 16, 2, by_descriptor=True), id="descriptors"),
+        pytest.param(
+            config(32, 32, 16, 2, by_descriptor=True)._replace(halve_last=True), id="halves"
+        ),
     ],
 )
 @pytest.mark.parametrize(

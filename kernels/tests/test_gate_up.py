@@ -17,6 +17,10 @@ TILES = [
         TileConfig(16, GemmTile(32, 16, 2, 4, 1, True), GemmTile(32, 16, 2, 4, 1, True)),
         id="descriptors",
     ),
+    pytest.param(
+        TileConfig(32, GemmTile(32, 16, 2, 4, 1, True), GemmTile(32, 16, 2, 4, 1, True), True),
+        id="halves",
+    ),
 ]
 
 

@@ -1,4 +1,4 @@
-"""The matrix-vector products of a single token."""
+"""The matrix-vector products of a few tokens."""
 
 from __future__ import annotations
 

@@ -20,11 +20,12 @@ _COMPILE = """
     module, name = "{kernel}".split(":")
     kernel = getattr(importlib.import_module(module), name)
     constants = dict(
-        TOP_K=2, NUM_EXPERTS=8, BLOCK_M=16, BLOCK_N=32, BLOCK_K=32, BLOCK_T=1, BLOCK_H=16,
+        TOP_K=2, NUM_EXPERTS=8, BLOCK_M=32, BLOCK_N=32, BLOCK_K=32, BLOCK_T=1, BLOCK_H=16,
         GROUP_M=1, UNROLL=8, EVEN_N=False, EVEN_K=False, WEIGHT_EVICTION="", ALLOW_TF32=False,
     )
-    constants.update(HIDDEN_SIZE=1, INTERMEDIATE_SIZE=1, BY_DESCRIPTOR=False)
-    pointers = dict(schedule_ptr="*i32", ids_ptr="*i32", weights_ptr="*fp32", h="*bf16", w="*bf16")
+    constants.update(HIDDEN_SIZE=1, INTERMEDIATE_SIZE=1, BY_DESCRIPTOR=False, HALVE_LAST=True)
+    pointers = dict(schedule_ptr="*i32", ids_ptr="*i32", weights_ptr="*fp32")
+    pointers.update(dict.fromkeys(("h", "h_half", "w"), "*bf16"))
     signature, values = {{}}, {{}}
     for argument in kernel.arg_names:
         if argument.endswith("_ptr") or argument in pointers:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from moe_dispatch.target import INTERPRETER
-from moe_dispatch.tile_config import configs, select_tiles
+from moe_dispatch.tile_config import configs, select_gemv, select_tiles
 
 # Bytes of shared memory (LDS) that one program may use: CUDA C++ Programming Guide, table of
 # technical specifications per compute capability; AMD's ISA manuals, "LDS".
@@ -73,3 +73,17 @@ def test_interpreter_takes_several_steps(hidden_size: int, intermediate_size: in
 def test_interpreter_tiles_stay_within_tritons_largest_tensor() -> None:
     tiles = select(arch=INTERPRETER, num_slots=10**6, hidden_size=10**4, intermediate_size=10**4)
     assert tiles.block_m * tiles.gate_up.block_n * tiles.gate_up.block_k <= 1 << 20
+
+
+def gemv(num_tokens: int, *, num_experts: int = 128, **changes: Any) -> Any:
+    sizes = {"top_k": 8, "intermediate_size": 768, "batch_invariant": False} | changes
+    return select_gemv(arch="sm_90", num_tokens=num_tokens, num_experts=num_experts, **sizes)
+
+
+def test_matrix_vector_products_are_for_tokens_that_share_no_experts() -> None:
+    assert gemv(1) is not None
+    assert gemv(1, num_experts=8) is not None
+    assert gemv(4) is not None
+    assert gemv(5) is None
+    assert gemv(2, num_experts=63) is None
+    assert gemv(1, batch_invariant=True) is None

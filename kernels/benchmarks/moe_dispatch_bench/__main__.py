@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from moe_dispatch_bench.contenders import CANNOT_BE_CAPTURED, CONTENDERS
+from moe_dispatch_bench.contenders import CANNOT_BE_CAPTURED, CONTENDERS, find_contender
 from moe_dispatch_bench.floors import dense_seconds, read_bandwidth
 from moe_dispatch_bench.timing import eager_seconds, graph_seconds, host_seconds
 from moe_dispatch_bench.workload import (
@@ -68,8 +68,12 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--tokens", nargs="+", type=int, default=[1, 32, 128, 512, 2048, 8192])
     parser.add_argument("--routing", nargs="+", default=["uniform"], choices=ROUTINGS)
     parser.add_argument("--dtype", default="bf16", choices=DTYPES)
-    names = list(CONTENDERS)
-    parser.add_argument("--contenders", nargs="+", default=names, choices=names)
+    parser.add_argument(
+        "--contenders",
+        nargs="+",
+        default=["moe_dispatch", "grouped_mm", "loop"],
+        help=f"{', '.join(CONTENDERS)}, or an adapter of the conformance suite",
+    )
     parser.add_argument("--output", type=Path, default=Path("bench.jsonl"))
     return parser.parse_args()
 
@@ -103,7 +107,7 @@ def _measure(
         "bytes": moved,
     }
     for name in contenders:
-        experts = CONTENDERS[name]
+        experts = find_contender(name)
         calls = [partial(experts, *_arguments(layer, batch)) for batch in batches]
         error = _relative_error(layer, batches[0], calls[0]())
         if not error <= _LARGEST_RELATIVE_ERROR[key["dtype"]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 
@@ -54,7 +55,17 @@ def grouped_mm(
 
 CONTENDERS: dict[str, Experts] = {
     "moe_dispatch": moe_dispatch.fused_experts,
+    "batch_invariant": partial(moe_dispatch.fused_experts, batch_invariant=True),
     "grouped_mm": grouped_mm,
     "loop": loop_over_experts,
 }
-CANNOT_BE_CAPTURED = frozenset({"loop"})
+CANNOT_BE_CAPTURED = frozenset({"loop", "transformers_eager"})
+
+
+def find_contender(name: str) -> Experts:
+    """One of `CONTENDERS`, or the suite's adapter of that name where moeproof is installed."""
+    if name in CONTENDERS:
+        return CONTENDERS[name]
+    from moeproof.implementation import load_implementation
+
+    return load_implementation(name).fused_experts

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 MODELS = Path(__file__).resolve().parents[3] / "fixtures" / "models"
-ROUTINGS = ("uniform", "zipf", "same_experts", "half_to_one")
+ROUTINGS = ("uniform", "zipf", "same_experts", "half_to_one", "one_each")
 
 
 @dataclass(frozen=True)
@@ -87,9 +87,11 @@ def make_batch(
         finish = finish[:1].expand(num_tokens, experts)
     elif routing == "half_to_one":
         finish[::2, 0] = -1.0
-    elif routing != "uniform":
+    elif routing not in ("uniform", "one_each"):
         raise ValueError(f"routing {routing!r} is unknown; allowed: {', '.join(ROUTINGS)}")
     ids = finish.argsort(dim=1)[:, :top_k].to(torch.int32).contiguous()
+    if routing == "one_each":  # slots dealt out in turn, so that every expert gets as many
+        ids = (torch.arange(num_tokens * top_k, device="cuda") % experts).view(ids.shape).int()
     hidden_states = torch.randn(
         (num_tokens, shape.hidden_size), generator=generator, device="cuda"
     ).to(dtype)
