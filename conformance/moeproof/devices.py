@@ -12,15 +12,24 @@ import platform
 import sys
 from collections.abc import MutableMapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
+from moeproof.architectures import ARCHITECTURES
+
 if TYPE_CHECKING:
     import torch
 
-DEVICE_NAMES = ("cpu", "cuda", "rocm")
+EMULATED_DEVICES = tuple(
+    name for name, architecture in ARCHITECTURES.items() if architecture.backend == "hip"
+)
+"""AMD GPUs whose machine code can be executed on the CPU."""
+
+DEVICE_NAMES = ("cpu", "cuda", "rocm", *EMULATED_DEVICES)
 _KERNEL_MODULES = Path("/sys/module")
+_EMULATOR_MODULES = ("elftools", "msgpack", "tinygrad", "triton")
 
 
 @dataclass(frozen=True)
@@ -79,7 +88,13 @@ class Device:
 
     @property
     def is_gpu(self) -> bool:
-        return self.name != "cpu"
+        """Tensors live on a GPU."""
+        return self.name in _VENDORS
+
+    @property
+    def is_emulated(self) -> bool:
+        """Triton's kernels are compiled for a GPU that is not there, and emulated on the CPU."""
+        return self.name in EMULATED_DEVICES
 
     @property
     def torch_device(self) -> torch.device:
@@ -98,6 +113,8 @@ def resolve_device(name: str) -> Device:
     """
     device = Device(name)
     torch = _import_torch(name)
+    if device.is_emulated:
+        _require_emulator(name)
     if not device.is_gpu:
         return device
     builds = {"cuda": torch.version.cuda, "rocm": torch.version.hip}
@@ -116,10 +133,11 @@ def prepare_environment(name: str, environ: MutableMapping[str, str]) -> None:
     """Set what must be set before the implementation is imported in a worker.
 
     Triton reads ``TRITON_INTERPRET`` while kernels are being decorated. The CPU needs Triton's
-    interpreter; on a GPU a variable left over in the shell would make a run that never reaches
-    the GPU's code.
+    interpreter; on a GPU, real or emulated, a variable left over in the shell would make a run that
+    never reaches the GPU's code.
     """
-    if Device(name).is_gpu:
+    device = Device(name)
+    if device.is_gpu or device.is_emulated:
         environ.pop("TRITON_INTERPRET", None)
     else:
         environ["TRITON_INTERPRET"] = "1"
@@ -139,11 +157,13 @@ def describe(device: Device) -> dict[str, str]:
     """
     if not device.is_gpu:
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        processor = _processor_name()
         return {
-            "name": _processor_name(),
-            "architecture": platform.machine(),
+            "name": f"emulated {device.name}" if device.is_emulated else processor,
+            "architecture": device.name if device.is_emulated else platform.machine(),
             "memory": _gibibytes(memory),
-            "driver": f"{platform.system()} {platform.release()}",
+            "driver": f"{platform.system()} {platform.release()}"
+            + (f", emulated on {processor}" if device.is_emulated else ""),
             "runtime": f"Python {platform.python_version()}",
         }
     import torch
@@ -206,6 +226,16 @@ def _import_torch(name: str) -> ModuleType:
             f"install moeproof[{name}] or use a container that brings torch"
         ) from error
     return torch
+
+
+def _require_emulator(name: str) -> None:
+    """Raise DeviceError unless the packages that the emulator is built on are installed."""
+    missing = [module for module in _EMULATOR_MODULES if find_spec(module) is None]
+    if missing:
+        raise DeviceError(
+            f"device {name!r}: the emulator needs {', '.join(missing)}; install moeproof[amd,cpu] "
+            "(Python 3.11 or newer)"
+        )
 
 
 def _missing(name: str, reason: str) -> DeviceError:

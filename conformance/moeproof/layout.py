@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from moeproof.case import Layout
+from moeproof.owned_memory import declare_owned
 
 GUARD_ELEMENTS = 64
 """Elements before and after each tensor; a multiple of 64 keeps its start aligned."""
@@ -66,6 +67,7 @@ def place(array: NDArray[Any], *, layout: Layout, device: torch.device) -> Place
         buffer = torch.empty(size, dtype=source.dtype, device=device)
     else:
         buffer = torch.full((size,), _poison(source.dtype), dtype=source.dtype, device=device)
+    declare_owned(buffer, offset * buffer.element_size(), (offset + span) * buffer.element_size())
     tensor = buffer.as_strided(source.shape, strides, offset)
     tensor.copy_(source)
     kept = tensor.contiguous().reshape(-1) if sparse else buffer

@@ -28,6 +28,11 @@ class LoadedSubject:
 
     def __init__(self, subject: Subject, device: Device) -> None:
         torch.set_num_threads(1)
+        if device.is_emulated:
+            # Here: it needs Triton, and packages that other devices do without.
+            from moeproof.amd.driver import EmulatedGpu
+
+            EmulatedGpu(device.name).install()
         self._subject = subject
         self._device = device
         self._implementation = load_implementation(subject.implementation)

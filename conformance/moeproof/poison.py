@@ -9,6 +9,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from moeproof.case import UnwrittenMemory
 from moeproof.layout import GUARD_ELEMENTS
+from moeproof.owned_memory import declare_owned
 
 _UNINITIALISED = {
     torch.ops.aten.empty.memory_format,
@@ -64,6 +65,7 @@ class PoisonedAllocations(TorchDispatchMode):
         buffer = torch.full(
             (zone + size + zone,), _GUARD_BYTE, dtype=torch.uint8, device=plain.device
         )
+        declare_owned(buffer, zone, zone + size)
         inside = buffer[zone : zone + size].view(plain.dtype)
         tensor = inside.as_strided(plain.shape, plain.stride())
         if self._unwritten is UnwrittenMemory.ONES:

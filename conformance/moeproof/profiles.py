@@ -9,6 +9,7 @@ from moeproof import router_cases
 from moeproof.case import Case, Layout, ValueFamily
 from moeproof.case_id import AnyCase, parse_case_id
 from moeproof.curated_routing import curated_routings
+from moeproof.devices import Device
 from moeproof.exact_values import smallest_hidden_size
 from moeproof.frozen_vectors import frozen_vectors
 from moeproof.judge import checks_for
@@ -203,7 +204,7 @@ def _standard(device_name: str) -> Iterator[AnyCase]:
         yield from _size_cases(_SMALL[turn], dtypes=(dtype,), seed=20 + turn)
     yield from _value_cases(_SMALL, seed=30)
     yield from router_cases.large()
-    if device_name != "cpu":
+    if Device(device_name).is_gpu:
         yield from _gpu_sizes()
 
 

@@ -8,13 +8,14 @@ from typing import Any
 
 from moeproof.case import Case, ValueFamily
 from moeproof.case_id import AnyCase
+from moeproof.devices import DEVICE_NAMES
 from moeproof.implementation import Capabilities
 from moeproof.router_case import RouterCase
 from moeproof.routing_pattern import find_pattern
 from moeproof.verdict import Finding
 
 GPU_DEVICES = frozenset({"cuda", "rocm"})
-ALL_DEVICES = frozenset({"cpu"}) | GPU_DEVICES
+ALL_DEVICES = frozenset(DEVICE_NAMES)
 
 
 @dataclass(frozen=True)
