@@ -42,7 +42,6 @@ def _half(instruction: Instruction, letter: str, name: str, target: Target) -> t
             "src1": fields[f"vsrc{letter}1"],
             "vdst": fields[f"vdst{letter}"],
         },
-        sizes={},
         literal=instruction.literal,
     )
     if alone.name == "v_cndmask_b32":

@@ -60,6 +60,10 @@ _PACKED |= {
     "v_pk_ashrrev_i16": (reversed_operands(integers.shift_right), "i16", 2),
 }
 _MIXED = {
+    # CDNA names them as unfused; since gfx906 they are fused (LLVM, FeatureFmaMixInsts).
+    "v_mad_mix_f32": "f32",
+    "v_mad_mixlo_f16": "f16",
+    "v_mad_mixhi_f16": "f16",
     "v_fma_mix_f32": "f32",
     "v_fma_mixlo_f16": "f16",
     "v_fma_mixhi_f16": "f16",
@@ -176,7 +180,7 @@ def _mixed(instruction: Instruction, target: Target, kind: str) -> Step:
     if fields.get("clmp"):
         raise unknown(instruction, "a clamped result")
     result = destination(instruction, "vdst", target)
-    if instruction.name == "v_fma_mixhi_f16":
+    if "mixhi" in instruction.name:
         result += HIGH_HALF
     put = store(kind, result)
     dtype = np.float16 if kind == "f16" else np.float32

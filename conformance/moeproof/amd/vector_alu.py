@@ -27,7 +27,7 @@ from moeproof.amd.operands import (
     upper_half,
 )
 from moeproof.amd.state import FIRST_VECTOR, HIGH_HALF, LITERAL, Array, Waves
-from moeproof.amd.vector_operations import OPERATIONS, Operation
+from moeproof.amd.vector_operations import OPERATIONS, Operation, reversed_operands
 
 _OUTPUT_FACTORS = {1: 2.0, 2: 4.0, 3: 0.5}
 _SATURATING: dict[str, Callable[..., Any]] = {
@@ -37,6 +37,9 @@ _SATURATING: dict[str, Callable[..., Any]] = {
     "v_sub_u32": integers.subtract_saturated_unsigned,
     "v_sub_nc_u32": integers.subtract_saturated_unsigned,
     "v_sub_u16": integers.subtract_saturated_unsigned,
+    "v_subrev_u32": reversed_operands(integers.subtract_saturated_unsigned),
+    "v_subrev_nc_u32": reversed_operands(integers.subtract_saturated_unsigned),
+    "v_subrev_u16": reversed_operands(integers.subtract_saturated_unsigned),
 }
 # On CDNA these keep the other half of the register, the other 16-bit operations clear it (LLVM,
 # SIISelLowering.cpp: zeroesHigh16BitsOfDest).
