@@ -21,12 +21,12 @@ def keep_failures(result: FuzzResult, subject: Subject, folder: Path) -> list[Pa
 
     A failure that needs other calls before it is no case that could be judged by itself.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     new = []
     for failure in result.failures:
         regression = _regression(failure.verdict, subject)
         path = folder / regression.file_name
         if failure.only_after == () and not path.exists():
+            folder.mkdir(parents=True, exist_ok=True)
             write_whole(path, regression.to_json())
             new.append(path)
     return new
