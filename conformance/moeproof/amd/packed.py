@@ -59,6 +59,10 @@ _PACKED |= {
     "v_pk_lshrrev_b16": (reversed_operands(integers.shift_right), "u16", 2),
     "v_pk_ashrrev_i16": (reversed_operands(integers.shift_right), "i16", 2),
 }
+_SATURATING: dict[str, Function] = {
+    "v_pk_add_u16": integers.add_saturated_unsigned,
+    "v_pk_sub_u16": integers.subtract_saturated_unsigned,
+}
 _MIXED = {
     # CDNA names them as unfused; since gfx906 they are fused (LLVM, FeatureFmaMixInsts).
     "v_mad_mix_f32": "f32",
@@ -122,9 +126,11 @@ def _packed(
                 raise unknown(instruction, "a sign modifier on an integer")
             plain = fetch(kind, _part(operand, kind, part))
             fetches.append(modified(plain, negate=negate, absolute=False))
-    if fields.get("clmp"):
-        if kind[0] != "f":
+    if fields.get("clmp") and kind[0] != "f":
+        if instruction.name not in _SATURATING:
             raise unknown(instruction, "a saturated result")
+        function = _SATURATING[instruction.name]
+    elif fields.get("clmp"):
         unclamped = function
         function = lambda *values: np.clip(unclamped(*values), 0, 1)  # noqa: E731
     result = destination(instruction, "vdst", target)
