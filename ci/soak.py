@@ -158,7 +158,7 @@ def judge_turn(turn: int) -> dict[str, Any]:
         for check in checks_for(case, "cpu"):
             if check not in _IN_TURNS or place % _TURNS == turn % _TURNS:
                 _judge(trial, check, variant, line)
-        if isinstance(trial, Trial) and case.problem.format != FP32:
+        if isinstance(trial, Trial) and trial.case.problem.format != FP32:
             declaring = _trial(case, variant.declared, known)
             assert isinstance(declaring, Trial)
             declaring.output = trial.output

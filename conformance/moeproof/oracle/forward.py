@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -66,15 +67,16 @@ class ActiveSlots:
 
         Slots that repeat an expert repeat its errors, which then add up linearly.
         """
-        _, pair = self.pairs()
+        _, pair = self.pairs
         totals = np.bincount(pair, weights=np.abs(weight[:, 0]))
         return np.asarray(totals[pair], dtype=np.float64)[:, None]
 
     def experts_per_token(self) -> NDArray[np.int64]:
         """(T,): the number of different experts that each token's slots name."""
-        pairs, _ = self.pairs()
+        pairs, _ = self.pairs
         return np.asarray(np.bincount(pairs[:, 0], minlength=self.shape[0]), dtype=np.int64)
 
+    @cached_property
     def pairs(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """The different pairs (token, expert), and for each slot (S,) its pair's index."""
         keys = np.stack([self.token, self.expert], axis=1)
@@ -147,9 +149,12 @@ def expert_contributions(inputs: ExpertInputs) -> Contributions:
     """The terms of :func:`expert_forward`'s sums, by token and expert."""
     slots = ActiveSlots.from_inputs(inputs)
     intermediate = _intermediate(inputs, slots)
-    operands = {"value": (intermediate, identity), "squares": (intermediate**2, np.square)}
+    operands: dict[str, tuple[Float64Array, Transform]] = {
+        "value": (intermediate, identity),
+        "squares": (intermediate**2, np.square),
+    }
     products = grouped_products(slots, inputs.down_proj, operands)
-    pairs, pair = slots.pairs()
+    pairs, pair = slots.pairs
     value, squares = np.zeros((2, len(pairs), inputs.down_proj.shape[1]))
     np.add.at(value, pair, slots.weight * products["value"])
     np.add.at(squares, pair, slots.weight**2 * products["squares"])
