@@ -101,7 +101,9 @@ def _make_random(case: Case, routing: Routing) -> exact_values.Values:
     scales = (_NARROW_EXPONENT if narrow else _WIDE_EXPONENT).get(case.values, _ORDINARY)
 
     def draw(name: str, *shape: int) -> NDArray[np.float64]:
-        return RandomSource(case.case_id, name).symmetric(shape)
+        values = RandomSource(case.case_id, name).symmetric(shape)
+        # The only term of a sum must not vanish: tokens of tiny outputs would hide errors.
+        return values + np.copysign(0.5, values) if shape[-1] == 1 else values
 
     hidden_states = draw("hidden_states", tokens, hidden) * scales.hidden
     gate_up = draw("gate_up_proj", experts, 2 * intermediate, hidden) / np.sqrt(float(hidden))

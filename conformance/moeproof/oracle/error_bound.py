@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from moeproof.oracle.forward import sigmoid
+from moeproof.oracle.forward import sigmoid, silu
 
 Float64Array = NDArray[np.float64]
 
@@ -25,6 +25,7 @@ _FLOAT64_SPACING = 2.0**-52
 _TF32_CUT = 2.0**-10  # relative error of an operand truncated to eleven significant bits
 _TF32_SUBNORMAL_CUT = 2.0**-136  # absolute error of a truncated subnormal operand
 _FAILURE_PROBABILITY = 1e-9
+_SILU_MINIMUM_AT, _SILU_MINIMUM = -1.2784645427610738, -0.27846454276107374
 
 
 @dataclass(frozen=True)
@@ -156,9 +157,14 @@ def silu_evaluation_error(gate: Float64Array, error: Float64Array | float = 0.0)
 def silu_bound(gate: Float64Array, error: Float64Array) -> Float64Array:
     """Error of SiLU computed in float32 from a gate that is off by up to ``error``.
 
-    min(|SiLU'(g)| e + e^2/4, 1.1 e) + rho (|SiLU(g)| + that) + 2^-119, since |SiLU''| <= 1/2 and
-    |SiLU'| < 1.1. The last term covers exp(-g) overflowing for g below -88.
+    d + rho (|SiLU(g)| + d) + 2^-119, where d is the largest |SiLU(t) - SiLU(g)| for t in g +- e:
+    SiLU falls up to its minimum and rises from there on, so that is at an end or at the minimum.
+    The last term covers exp(-g) overflowing for g below -88.
     """
-    moved = np.minimum(np.abs(silu_slope(gate)) * error + error**2 / 4, 1.1 * error)
-    value = np.abs(gate * sigmoid(gate))
-    return np.asarray(moved + silu_evaluation_error(gate, error) * (value + moved) + 2.0**-119)
+    value = silu(gate)
+    lower, upper = gate - error, gate + error
+    moved = np.maximum(np.abs(silu(lower) - value), np.abs(silu(upper) - value))
+    holds_minimum = (lower < _SILU_MINIMUM_AT) & (upper > _SILU_MINIMUM_AT)
+    moved = np.where(holds_minimum, np.maximum(moved, value - _SILU_MINIMUM), moved)
+    evaluation = silu_evaluation_error(gate, error) * (np.abs(value) + moved)
+    return np.asarray(moved + evaluation + 2.0**-119)

@@ -223,6 +223,17 @@ def test_silu_of_an_uncertain_gate_stays_within_its_bound(relative: float) -> No
     assert (np.abs(computed - silu(gate)) <= silu_bound(gate, error)).all()
 
 
+@pytest.mark.parametrize("gate", [-90.0, -16.0, -2.0, -1.3, -1.2, 0.0, 3.0, 30.0])
+@pytest.mark.parametrize("error", [2.0**-20, 0.05, 1.0, 4.0])
+def test_the_bound_is_what_moves_silu_the_most(gate: float, error: float) -> None:
+    """And no more than that, even where SiLU has almost vanished."""
+    moved = np.abs(silu(np.linspace(gate - error, gate + error, 100_001)) - silu(np.array(gate)))
+    bound = float(silu_bound(np.array(gate), np.array(error)))
+    assert moved.max() <= bound
+    evaluation = abs(gate) * np.exp(min(gate + error, 0.0)) * 2.0**-16
+    assert bound <= (moved.max() + evaluation) * 1.001 + 2.0**-118
+
+
 def test_the_evaluation_error_holds_over_the_whole_range_of_the_gate() -> None:
     gate = np.linspace(-20, 20, 401)
     for shift in (-0.75, 0.75):
