@@ -37,7 +37,7 @@ def render_html(report: Report, *, targets_page: str | None = None) -> str:
     judged = judged_verdicts(report)
     failures = failure_groups(judged)
     page = (
-        _environment()
+        page_environment()
         .get_template("index.html.j2")
         .render(
             report=report,
@@ -57,7 +57,8 @@ def render_html(report: Report, *, targets_page: str | None = None) -> str:
 
 
 @cache
-def _environment() -> Environment:
+def page_environment() -> Environment:
+    """The templates, with the filters and drawings that all pages share."""
     environment = Environment(
         loader=PackageLoader("moeproof.report"),
         autoescape=True,
