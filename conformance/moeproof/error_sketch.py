@@ -7,13 +7,14 @@ judgement in it and depends on nothing but the output and the oracle.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from moeproof.digests import bits_of, output_digest
 
 TOKEN_BLOCKS = 8
 SAMPLED_OUTPUTS = 48
@@ -83,11 +84,11 @@ def sketch_output(output: NDArray[Any], *, error_ratio: NDArray[np.float64]) -> 
         output: what the implementation returned.
         error_ratio: (T, H), error over bound.
     """
-    bits = _canonical_bits(output)
+    bits = bits_of(output)
     sampled = bits.reshape(-1)[_sampled_places(bits.size)]
     width = 2 * bits.itemsize
     return ErrorSketch(
-        digest=hashlib.sha256(bits.tobytes()).hexdigest()[:16],
+        digest=output_digest(bits)[:16],
         sample="".join(f"{int(value):0{width}x}" for value in sampled),
         sample_width=width,
         worst_token=int(np.argmax(error_ratio.max(axis=1))) if error_ratio.size else -1,
@@ -115,15 +116,6 @@ def sums_of_z(
 
 def _from_plain(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
-
-
-def _canonical_bits(output: NDArray[Any]) -> NDArray[Any]:
-    """The output's bits as unsigned integers, least byte first; one zero and one NaN."""
-    unsigned = np.dtype(f"<u{output.dtype.itemsize}")
-    bits = np.ascontiguousarray(output).view(unsigned)
-    values = output.astype(np.float64)
-    nan = np.array(np.nan, output.dtype).view(unsigned)
-    return np.where(values == 0, 0, np.where(np.isnan(values), nan, bits)).astype(unsigned)
 
 
 def _sampled_places(size: int) -> list[int]:
