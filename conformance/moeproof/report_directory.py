@@ -18,6 +18,8 @@ from moeproof.report import (
     report_text,
     write_whole,
 )
+from moeproof.report.fault_matrix import FaultMatrix, read_fault_matrix, write_fault_matrix
+from moeproof.report.fault_page import render_fault_page
 from moeproof.report.folder_lock import LockError, folder_lock
 from moeproof.targets.report import TargetsReport, render_targets, targets_text
 from moeproof.usage_error import UsageError
@@ -62,6 +64,16 @@ class ReportDirectory:
     def targets_jsonl(self) -> Path:
         """The same, one line for each kernel."""
         return self.path / "targets.jsonl"
+
+    @property
+    def faults_html(self) -> Path:
+        """The page of ``moeproof faults``; its matrix is a section of a run's page, too."""
+        return self.path / "faults.html"
+
+    @property
+    def faults_jsonl(self) -> Path:
+        """The same, one line for each fault."""
+        return self.path / "faults.jsonl"
 
     @classmethod
     @contextmanager
@@ -128,9 +140,18 @@ class ReportDirectory:
             if self.jsonl.exists() and not self.partial.exists():
                 self._write_pages(read_report(self.jsonl))
 
+    def write_faults(self, matrix: FaultMatrix) -> None:
+        """Write what caught the planted faults, and show it on the page of a run that is there."""
+        with _writing(self.path):
+            write_fault_matrix(self.faults_jsonl, matrix)
+            write_whole(self.faults_html, render_fault_page(matrix))
+            if self.jsonl.exists() and not self.partial.exists():
+                self._write_pages(read_report(self.jsonl))
+
     def _write_pages(self, report: Report) -> None:
         targets = self.targets_html.name if self.targets_html.exists() else None
-        write_whole(self.html, render_html(report, targets_page=targets))
+        faults = read_fault_matrix(self.faults_jsonl) if self.faults_jsonl.exists() else None
+        write_whole(self.html, render_html(report, targets_page=targets, faults=faults))
         write_whole(self.junit, render_junit(report))
 
 

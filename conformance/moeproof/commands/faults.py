@@ -13,9 +13,9 @@ from moeproof.case_id import parse_case_id
 from moeproof.commands.arguments import Commands, add_device, add_workers, positive
 from moeproof.planned_case import PlannedCase
 from moeproof.report import write_whole
-from moeproof.report.fault_matrix import FaultMatrix, FaultResult, as_markdown, write_fault_matrix
-from moeproof.report.fault_page import render_fault_page
+from moeproof.report.fault_matrix import FaultMatrix, FaultResult, as_markdown
 from moeproof.report.suite_hash import suite_hash
+from moeproof.report_directory import ReportDirectory
 from moeproof.usage_error import UsageError
 
 if TYPE_CHECKING:
@@ -48,7 +48,10 @@ def add_parser(commands: Commands) -> None:
         help="judge every right variant by the whole profile, too",
     )
     parser.add_argument(
-        "--report", metavar="DIR", type=Path, help="write faults.jsonl and faults.html there"
+        "--report",
+        metavar="DIR",
+        type=Path,
+        help="write faults.jsonl and faults.html there; the page of a run there shows them, too",
     )
     parser.add_argument("--markdown", metavar="FILE", type=Path, help="write the table there")
     parser.add_argument(
@@ -163,12 +166,12 @@ def _told(results: Iterable[FaultResult]) -> list[FaultResult]:
 
 def _write(matrix: FaultMatrix, arguments: argparse.Namespace) -> None:
     """The files that were asked for."""
-    try:
-        if arguments.report is not None:
-            arguments.report.mkdir(parents=True, exist_ok=True)
-            write_fault_matrix(arguments.report / "faults.jsonl", matrix)
-            write_whole(arguments.report / "faults.html", render_fault_page(matrix))
-        if arguments.markdown is not None:
+    if arguments.report is not None:
+        with ReportDirectory.claimed(arguments.report) as directory:
+            directory.write_faults(matrix)
+        print(f"report: {directory.faults_html}")
+    if arguments.markdown is not None:
+        try:
             write_whole(arguments.markdown, as_markdown(matrix.results))
-    except OSError as error:
-        raise UsageError(f"{error.filename}: cannot be written: {error}") from error
+        except OSError as error:
+            raise UsageError(f"{arguments.markdown}: cannot be written: {error}") from error

@@ -172,7 +172,9 @@ def as_markdown(results: Sequence[FaultResult]) -> str:
     """
     lines = ["| fault | what is wrong | seen in | caught by | first in |", "|---|---|---|---|---|"]
     for result in results:
-        seen = ", ".join(f"[{short_name(issue)}]({address(issue)})" for issue in result.stands_for)
+        seen = ", ".join(
+            f"[{issue_name(issue)}]({issue_address(issue)})" for issue in result.stands_for
+        )
         checks = ", ".join(f"{catch.check} {catch.cases}" for catch in result.catches)
         if result.not_judged:
             checks = f"not judged: {result.not_judged}"
@@ -182,12 +184,12 @@ def as_markdown(results: Sequence[FaultResult]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def short_name(issue: str) -> str:
+def issue_name(issue: str) -> str:
     """``vllm#45037`` for ``vllm-project/vllm#45037``."""
     return issue.partition("/")[2]
 
 
-def address(issue: str) -> str:
+def issue_address(issue: str) -> str:
     """The web address of a public issue given as ``owner/repository#number``."""
     repository, number = issue.split("#")
     return f"https://github.com/{repository}/issues/{number}"

@@ -10,6 +10,7 @@ from functools import cache
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from moeproof.report.fault_matrix import FaultMatrix, issue_address, issue_name
 from moeproof.report.page import distribution, evidence
 from moeproof.report.page.distribution import histograms
 from moeproof.report.page.failures import anchors_of, failure_groups
@@ -27,12 +28,15 @@ from moeproof.report.text import printable
 from moeproof.verdict import Outcome
 
 
-def render_html(report: Report, *, targets_page: str | None = None) -> str:
+def render_html(
+    report: Report, *, targets_page: str | None = None, faults: FaultMatrix | None = None
+) -> str:
     """The page, ready to be written as UTF-8.
 
     Args:
         report: of the run.
         targets_page: where the page about the compiled code is, from this page's folder.
+        faults: what caught the planted faults, if that is to be shown.
     """
     judged = judged_verdicts(report)
     failures = failure_groups(judged)
@@ -51,6 +55,7 @@ def render_html(report: Report, *, targets_page: str | None = None) -> str:
             unsupported=unsupported_reasons(report),
             slowest=slowest_cases(report),
             targets_page=targets_page,
+            faults=faults,
         )
     )
     return printable(page)
@@ -72,6 +77,7 @@ def page_environment() -> Environment:
         evidence=evidence,
     )
     environment.filters.update(thousands=_thousands, duration=_duration, ratio=_ratio)
+    environment.filters.update(issue_address=issue_address, issue_name=issue_name)
     return environment
 
 

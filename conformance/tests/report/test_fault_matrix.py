@@ -16,7 +16,8 @@ from moeproof.report.fault_matrix import (
     write_fault_matrix,
 )
 from moeproof.report.fault_page import render_fault_page
-from moeproof.report.report import ReportError
+from moeproof.report.report import Report, ReportError
+from moeproof.report_directory import ReportDirectory
 
 CATCH = Catch("accuracy", "a/case", "wrong <by> far", 3, 0.5)
 CAUGHT = FaultResult(
@@ -70,3 +71,13 @@ def test_the_table_links_issues_and_says_what_was_missed() -> None:
     assert "[vllm#1](https://github.com/vllm-project/vllm/issues/1)" in table
     assert "| accuracy 3 | `a/case` |" in table
     assert "**not caught**" in table
+
+
+def test_a_run_beside_it_shows_the_matrix(report: Report, tmp_path: Path) -> None:
+    directory = ReportDirectory(tmp_path)
+    directory.write(report)
+    assert "What the suite catches" not in directory.html.read_text()
+    directory.write_faults(MATRIX)
+    assert "What the suite catches" in directory.html.read_text()
+    assert read_fault_matrix(directory.faults_jsonl) == MATRIX
+    assert "1 of 2 faults caught" in directory.faults_html.read_text()
