@@ -33,9 +33,9 @@ _DEFAULT_FLOAT_MODE = 0xF0  # round to nearest even, denormals kept
 class LaunchFigures:
     """What a launch did.
 
-    opcodes: instructions executed by name, counting each wave. lds_races: accesses of two waves to
-    the same bytes, one of them a store, with no barrier in between. unwritten_lds_reads: lanes that
-    read LDS before anything was written there.
+    opcodes: instructions executed by name, counting each wave. seconds: of processor time.
+    lds_races: accesses of two waves to the same bytes, one of them a store, with no barrier in
+    between. unwritten_lds_reads: lanes that read LDS before anything was written there.
     """
 
     waves: int
@@ -80,7 +80,7 @@ def launch(
     program = program_of(code, kernel_name)
     kernel = program.kernel
     _require_default_modes(kernel)
-    translating, started = program.seconds, time.perf_counter()
+    translating, started = program.seconds, time.process_time()
     segment = kernarg_segment(
         kernel, arguments, grid=grid, workgroup_size=num_warps * kernel.wavefront_size
     )
@@ -105,7 +105,7 @@ def launch(
     finally:
         memory.release(kernarg)
         memory.release(image)
-    seconds = time.perf_counter() - started
+    seconds = time.process_time() - started
     translating = program.seconds - translating
     return LaunchFigures(
         waves=num_warps * int(np.prod(grid)),

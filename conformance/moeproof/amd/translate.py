@@ -112,13 +112,13 @@ class Program:
         """
         found = self.blocks.get(address)
         if found is None:
-            started = time.perf_counter()
+            started = time.process_time()
             try:
                 found = self.blocks[address] = self._translate(address)
             except UnknownInstruction as error:
                 raise UnknownInstruction(f"kernel {self.kernel.name!r}: {error}") from None
             finally:
-                self.seconds += time.perf_counter() - started
+                self.seconds += time.process_time() - started
         return found
 
     def _translate(self, start: int) -> Block:

@@ -242,6 +242,7 @@ def write_variants(variants: dict[str, Variant], arch: str, directory: Path) -> 
             "shared": compiled.metadata.shared,
             "num_warps": variant.num_warps,
             "arguments": [n for n in variant.kernel.arg_names if n in variant.types],
+            "constants": variant.constants,
         }
         (directory / f"{name}.json").write_text(json.dumps(facts))
 
