@@ -169,7 +169,8 @@ def _put_operands(
 def _odd_numbers(case: Case, random: RandomSource, shape: tuple[int, ...]) -> Float64Array:
     """Odd integers with the format's significand or the most bits, scaled to below 2."""
     bits = min(case.problem.format.significand_bits, _MOST_OPERAND_BITS)
-    return (random.integers(0, 2 ** (bits - 1), shape) * 2.0 + 1.0) * 2.0 ** (1 - bits)
+    odd = random.integers(0, 2 ** (bits - 1), shape) * 2 + 1
+    return np.ldexp(odd.astype(np.float64), 1 - bits)
 
 
 def _down(case: Case, random: RandomSource, places: _Places, signs: Float64Array) -> Float64Array:

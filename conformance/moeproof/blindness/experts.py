@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from moeproof.blindness.sight import Sight
 from moeproof.inputs import ExpertInputs
@@ -140,7 +140,7 @@ def _experts_dropped(parts: Contributions, right: _RightOutput) -> Sight:
     weighs = parts.weighs
     experts, expert = np.unique(parts.expert, return_inverse=True)
 
-    def of_expert(pairs: BoolArray) -> BoolArray:
+    def of_expert(pairs: ArrayLike) -> BoolArray:
         return np.asarray(np.bincount(expert, weights=pairs, minlength=len(experts)) > 0)
 
     return Sight.of(

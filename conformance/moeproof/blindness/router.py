@@ -7,7 +7,7 @@ float32's normal numbers.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -97,7 +97,7 @@ def _wrong_choices(judgement: _Judgement) -> Iterator[Sight]:
             judged=judgement.right.judged,
             substantial=misplaced,
             refused=judgement.refuses(spoilt, judgement.right.weights_of(spoilt)),
-            describe=lambda row, corruption=corruption: f"{corruption} (token {row})",
+            describe=_at_token(corruption),
         )
 
 
@@ -132,8 +132,12 @@ def _wrong_weights(judgement: _Judgement) -> Iterator[Sight]:
             judged=right.judged,
             substantial=(clear & (change >= _SMALLEST)).any(axis=1) & known,
             refused=judgement.refuses(right.ids, spoilt),
-            describe=lambda row, corruption=corruption: f"{corruption} (token {row})",
+            describe=_at_token(corruption),
         )
+
+
+def _at_token(corruption: str) -> Callable[[int], str]:
+    return lambda row: f"{corruption} (token {row})"
 
 
 def _misplaced(right: RightRouting, problem: RouterProblem) -> BoolArray:

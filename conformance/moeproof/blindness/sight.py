@@ -6,9 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
-
-BoolArray = NDArray[np.bool_]
+from numpy.typing import ArrayLike
 
 
 @dataclass(frozen=True)
@@ -38,16 +36,19 @@ class Sight:
         cls,
         corruption: str,
         *,
-        active: BoolArray,
-        judged: BoolArray,
-        substantial: BoolArray,
-        refused: BoolArray,
+        active: ArrayLike,
+        judged: ArrayLike,
+        substantial: ArrayLike,
+        refused: ArrayLike,
         describe: Callable[[int], str],
     ) -> Sight:
         """Counts from one truth value of each kind for every instance, arrays of one shape.
 
         ``describe`` says an instance, given by its flat index, in words.
         """
+        active, judged, substantial, refused = (
+            np.asarray(truth, dtype=bool) for truth in (active, judged, substantial, refused)
+        )
         passes = ~refused
         reachable = active & judged & passes
         blind = reachable & substantial
