@@ -30,7 +30,8 @@ def make_router_inputs(case: RouterCase) -> RouterInputs:
     """The case's logits (T, E) and bias (E,).
 
     Logit families: ``normal`` (standard deviation 2), ``wide`` (60), ``very_negative`` (all below
-    -100), ``saturated`` (around +20, where sigmoid is almost 1), ``ties`` (small integers),
+    -100), ``saturated`` (around +20, where sigmoid is almost 1), ``ties`` (small
+    integers, zeros of both signs),
     ``all_equal``, ``near_ties`` (a few units in the last place apart), ``high_experts`` (the best
     ones have the highest ids), ``negative_infinity`` (masked experts, at least K finite ones),
     ``not_a_number`` and ``positive_infinity`` (every third row spoiled).
@@ -58,6 +59,7 @@ def _logits(case: RouterCase, random: RandomSource, shape: tuple[int, int]) -> N
         values += 20.0
     elif family is LogitFamily.TIES:
         values = random.integers(-2, 3, shape).astype(np.float64)
+        values[:, 1::2] = np.where(values[:, 1::2] == 0, -0.0, values[:, 1::2])
     elif family is LogitFamily.ALL_EQUAL:
         values = np.broadcast_to(values[:, :1], shape).copy()
     elif family is LogitFamily.NEAR_TIES:

@@ -134,6 +134,23 @@ def intermediate_through_fp16(call: Call, values: Tensor) -> Tensor:
     return values.to(torch.float16).to(call.dtype)
 
 
+@expert_fault(
+    "store_intermediate", "the intermediate values saturate at fp16's largest",
+    bug_class="precision",
+    stands_for=("vllm-project/vllm#33972",),
+)  # fmt: skip
+def intermediate_saturates(call: Call, values: Tensor) -> Tensor:
+    return values.clamp(-65504.0, 65504.0).to(call.dtype)
+
+
+@expert_fault(
+    "store_intermediate", "intermediate values below fp16's smallest are lost",
+    bug_class="precision",
+)  # fmt: skip
+def intermediate_underflows(call: Call, values: Tensor) -> Tensor:
+    return torch.where(values.abs() < 2.0**-24, 0.0, values).to(call.dtype)
+
+
 @expert_fault("store_output", "the output is cut instead of rounded", bug_class="precision")
 def output_truncated(call: Call, total: Tensor) -> Tensor:
     return truncated(total, call.dtype)

@@ -48,6 +48,26 @@ def _with_ids(call: Call, ids: Tensor) -> Call:
     return Call(call.hidden_states, call.gate_up_proj, call.down_proj, ids, call.topk_weights)
 
 
+@expert_fault(
+    "weigh",
+    "routing weights are read by the strides of topk_ids",
+    bug_class="layout",
+    stands_for=("vllm-project/vllm#16198",),
+)
+def weights_by_strides_of_ids(call: Call, slots: Schedule, outputs: Tensor) -> Tensor:
+    weights, ids = call.topk_weights, call.topk_ids
+    address = slots.token * ids.stride(0) + slots.slot * ids.stride(1) + weights.storage_offset()
+    stored = _elements(weights)
+    return outputs * stored[address.clamp(max=len(stored) - 1)][:, None]
+
+
+@expert_fault("read_weights", "the innermost stride is taken to be one", bug_class="layout")
+def innermost_stride_ignored(call: Call, weights: Tensor, expert: Tensor) -> Tensor:
+    strides = (*weights.stride()[:2], 1)
+    assumed = weights.as_strided(weights.shape, strides, weights.storage_offset())
+    return right.read_weights(call, assumed, expert)
+
+
 @expert_fault("read_rows", "the base address is rounded down to 16 bytes", bug_class="layout")
 def base_taken_as_aligned(call: Call, token: Tensor) -> Tensor:
     hidden = call.hidden_states

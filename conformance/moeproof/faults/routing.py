@@ -44,6 +44,29 @@ def softmax_overflows(call: RouterCall, logits: Tensor) -> Tensor:
     return exponentials / exponentials.sum(dim=1, keepdim=True)
 
 
+@router_fault("score", "exp(x) / (1 + exp(x)) overflows for large logits", bug_class="router")
+def router_sigmoid_overflows(call: RouterCall, logits: Tensor) -> Tensor:
+    if call.scoring != "sigmoid":
+        return right.score(call, logits)
+    exponentials = logits.exp()
+    return exponentials / (1.0 + exponentials)
+
+
+@router_fault(
+    "rank",
+    "the last bits of a score are replaced by the expert's number, so that no two are equal",
+    bug_class="router",
+    stands_for=("vllm-project/vllm#54403",),
+)
+def expert_number_in_score(call: RouterCall, scores: Tensor) -> Tensor:
+    ranking = right.rank(call, scores)
+    bits = ranking.contiguous().view(torch.int32)
+    number = call.num_experts - 1 - torch.arange(call.num_experts, device=scores.device)
+    mask = (1 << (call.num_experts - 1).bit_length()) - 1
+    packed = (bits & ~mask) | number.int()
+    return torch.where(ranking.isfinite() & (ranking > 0), packed.view(torch.float32), ranking)
+
+
 @router_fault(
     "score",
     "a masked logit of -inf is read as a large finite number times zero",

@@ -120,3 +120,16 @@ def masked_weight_redistributed(call: Call, slots: Schedule, weighted: Tensor) -
     kept = (call.topk_weights * inside).sum(dim=1)
     factor = torch.where(kept > 0, call.topk_weights.sum(dim=1) / kept, 1.0)
     return right.combine(call, slots, weighted) * factor[:, None]
+
+
+@expert_fault(
+    "weigh", "a routing weight of zero is taken for none and becomes one", bug_class="weights"
+)
+def zero_weight_taken_for_none(call: Call, slots: Schedule, outputs: Tensor) -> Tensor:
+    weights = call.topk_weights
+    return _weigh_by(call, slots, outputs, torch.where(weights == 0, 1.0, weights))
+
+
+@expert_fault("weigh", "routing weights are clamped to one", bug_class="weights")
+def weights_clamped_to_one(call: Call, slots: Schedule, outputs: Tensor) -> Tensor:
+    return _weigh_by(call, slots, outputs, call.topk_weights.clamp(max=1.0))

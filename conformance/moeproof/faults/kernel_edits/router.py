@@ -44,13 +44,6 @@ _router_fault(
     stands_for=("vllm-project/vllm#39391", "sgl-project/sglang#30079"),
 )
 _router_fault(
-    "kernel_nan_row_gets_weights",
-    "the weights of a row with NaN are those of its other experts",
-    find='weights = tl.where(has_nan[:, None], float("nan"), weights * scaling_factor)',
-    replacement="weights = weights * scaling_factor",
-    stands_for=("vllm-project/vllm#39391",),
-)
-_router_fault(
     "kernel_padding_counted_in_softmax",
     "columns past the last expert have a logit of 0 in the sum of the softmax",
     find='mask=is_token & is_expert,\n        other=float("-inf"),',
@@ -125,8 +118,12 @@ _router_fault(
 _router_fault(
     "kernel_normalised_zero_by_zero",
     "weights whose sum underflows to zero become 0/0",
-    find="shift = tl.where(largest < -32.0, largest, 0.0)",
-    replacement="shift = tl.where(largest < -1e30, largest, 0.0)",
+    find="shift = tl.where(largest < -32.0, largest, 0.0)\n"
+    "            weights = sigmoid(chosen_logits, shift[:, None])\n"
+    "            weights = tl.where(is_slot, weights, 0.0)\n"
+    "            weights = divide_or_zero(weights, tl.sum(weights, axis=1))",
+    replacement="weights = tl.where(is_slot, sigmoid(chosen_logits, 0.0), 0.0)\n"
+    "            weights = weights / tl.sum(weights, axis=1)[:, None]",
     stands_for=("flashinfer-ai/flashinfer#3803", "sgl-project/sglang#31017"),
 )
 _router_fault(
