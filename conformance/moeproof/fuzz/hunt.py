@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import re
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -14,19 +13,23 @@ import hypothesis
 
 from moeproof.case_id import AnyCase, parse_case_id
 from moeproof.fuzz.profile import FuzzProfile
-from moeproof.fuzz.tally import ClosestCall, Failure, Tally, is_bad, is_vacuous
+from moeproof.fuzz.reading import (
+    bad_verdict,
+    is_bad,
+    is_vacuous,
+    passing_ratio,
+    planned_checks,
+    same_kind,
+)
+from moeproof.fuzz.tally import ClosestCall, Failure, Tally
 from moeproof.implementation import ImplementationError
 from moeproof.isolated_judge import IsolatedJudge
-from moeproof.judge import checks_for
 from moeproof.planned_case import PlannedCase
 from moeproof.report.metadata import RunMetadata
 from moeproof.strategies import cases
 from moeproof.verdict import Outcome, Verdict
 from moeproof.worker_messages import Subject
 
-# It depends on the dtype alone, and the other profiles ask it of each.
-_LEFT_OUT = "rejects"
-_RATIO = "max_error_ratio"
 # A failure that depends on earlier calls is looked for after this many of them.
 _EARLIER_CALLS = (1, 4, 16, 64)
 
@@ -204,9 +207,9 @@ class Hunt:
         else:
             tally.judged += 1
             for verdict in said:
-                if _RATIO in verdict.figures and verdict.outcome is Outcome.PASS:
-                    call = ClosestCall(verdict.figures[_RATIO], case.case_id)
-                    tally.came_close(case.problem.dtype, call)
+                ratio = passing_ratio(verdict)
+                if ratio is not None:
+                    tally.came_close(case.problem.dtype, ClosestCall(ratio, case.case_id))
 
     def _drop_breadcrumb(self, case_id: str) -> None:
         if self._plan.breadcrumb is not None:
@@ -261,9 +264,11 @@ class _Round:
         if self._hunt.out_of_time or self._unsteady:
             return None
         verdicts = self._hunt.judge(case)
-        ratios = [verdict.figures.get(_RATIO, 0.0) for verdict in verdicts]
         bad = bad_verdict(verdicts)
         if bad is None:
+            ratios = [
+                ratio for verdict in verdicts if (ratio := passing_ratio(verdict)) is not None
+            ]
             if ratios:
                 hypothesis.target(max(ratios), label=f"error:bound, {case.problem.dtype}")
             return None
@@ -293,29 +298,3 @@ class _Round:
         if case.case_id != self._first.case_id and not self._hunt.fails_alone(case, bad):
             bad = self._first
         return Failure(bad, self._first.case_id)
-
-
-def planned_checks(case: AnyCase, device: str) -> tuple[str, ...]:
-    """The checks that a hunt judges a case by."""
-    return tuple(name for name in checks_for(case, device) if name != _LEFT_OUT)
-
-
-def bad_verdict(verdicts: list[Verdict]) -> Verdict | None:
-    """The first that speaks against the implementation."""
-    return next(filter(is_bad, verdicts), None)
-
-
-def same_kind(verdict: Verdict, other: Verdict) -> bool:
-    """Whether two bad verdicts are of one check and one kind of trouble."""
-    return (
-        is_bad(verdict)
-        and (verdict.check, verdict.outcome) == (other.check, other.outcome)
-        and _trouble(verdict) == _trouble(other)
-    )
-
-
-def _trouble(verdict: Verdict) -> str:
-    """Of an ERROR the exception's type or the way the process died; a FAIL is a FAIL."""
-    if verdict.outcome is Outcome.FAIL:
-        return ""
-    return re.split(r"[:;]| at ", verdict.message)[0]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from dataclasses import dataclass, field
 
-from moeproof.verdict import Outcome, Verdict
+from moeproof.verdict import Verdict
 from moeproof.worker_messages import Subject
 
 
@@ -89,17 +89,3 @@ class Failure:
             f"moeproof run -n 1 --implementation {shlex.quote(subject.implementation)} "
             f"--device {subject.device} --case {case_ids}"
         )
-
-
-def is_bad(verdict: Verdict) -> bool:
-    """Whether a verdict speaks against the implementation."""
-    return verdict.outcome in (Outcome.FAIL, Outcome.ERROR) and not is_vacuous(verdict)
-
-
-def is_vacuous(verdict: Verdict) -> bool:
-    """Whether the case could not tell: an ERROR, but not the implementation's."""
-    from moeproof.checks.accuracy import VacuousCaseError
-
-    return verdict.outcome is Outcome.ERROR and verdict.message.startswith(
-        f"{VacuousCaseError.__name__}: "
-    )

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from moeproof.case_id import parse_case_id
-from moeproof.fuzz.hunt import CaseJudged, Event, Hunt, HuntPlan, planned_checks
+from moeproof.fuzz.hunt import CaseJudged, Event, Hunt, HuntPlan
 from moeproof.fuzz.profile import FUZZ_PROFILES
+from moeproof.fuzz.reading import planned_checks
 from moeproof.fuzz.tally import Failure, Tally
 from moeproof.planned_case import PlannedCase
 from moeproof.runner import run
