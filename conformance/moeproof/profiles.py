@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from moeproof import router_cases
 from moeproof.case import Case, Layout, ValueFamily
 from moeproof.case_id import AnyCase, parse_case_id
+from moeproof.certification_list import certification_cases
 from moeproof.curated_routing import curated_routings
 from moeproof.devices import Device
 from moeproof.exact_values import smallest_hidden_size
@@ -249,6 +250,11 @@ PROFILES = {
             _quick,
         ),
         Profile("standard", "more seeds; on a GPU also large problems", _standard),
+        Profile(
+            "certification",
+            "the must-pass list, fixed for this version: see moeproof certify",
+            certification_cases,
+        ),
         Profile("exhaustive", "many seeds of everything; hours under an interpreter", _exhaustive),
     )
 }

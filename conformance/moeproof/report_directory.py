@@ -148,6 +148,12 @@ class ReportDirectory:
             if self.jsonl.exists() and not self.partial.exists():
                 self._write_pages(read_report(self.jsonl))
 
+    def remove_report(self) -> None:
+        """Remove our three files."""
+        with _writing(self.path):
+            for path in (self.jsonl, self.html, self.junit):
+                path.unlink(missing_ok=True)
+
     def _write_pages(self, report: Report) -> None:
         targets = self.targets_html.name if self.targets_html.exists() else None
         faults = read_fault_matrix(self.faults_jsonl) if self.faults_jsonl.exists() else None

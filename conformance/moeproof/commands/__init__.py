@@ -6,6 +6,6 @@ function from the parsed arguments to the exit code.
 
 from __future__ import annotations
 
-from moeproof.commands import compare, faults, fuzz, listings, merge, report, run, targets
+from moeproof.commands import certify, compare, faults, fuzz, listings, merge, report, run, targets
 
-COMMANDS = (run, fuzz, merge, compare, report, faults, targets, listings)
+COMMANDS = (run, fuzz, merge, compare, certify, report, faults, targets, listings)

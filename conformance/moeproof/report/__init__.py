@@ -8,7 +8,7 @@ from moeproof.report.jsonl import ReportWriter, report_text
 from moeproof.report.junit import render_junit
 from moeproof.report.merge import merge_reports
 from moeproof.report.metadata import Package, RunMetadata, collect_metadata
-from moeproof.report.reading import CutReport, read_cut_report, read_report
+from moeproof.report.reading import CutReport, parse_report, read_cut_report, read_report
 from moeproof.report.report import Footer, Header, Report, ReportError, Shard
 from moeproof.report.shard import ShardChoice
 
@@ -25,6 +25,7 @@ __all__ = [
     "ShardChoice",
     "collect_metadata",
     "merge_reports",
+    "parse_report",
     "read_cut_report",
     "read_report",
     "render_html",

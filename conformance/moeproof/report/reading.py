@@ -33,8 +33,16 @@ def read_report(path: Path) -> Report:
             missing, doubled or was not planned. The message names the line.
     """
     try:
-        text = path.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        return parse_report(path.read_bytes(), path)
+    except OSError as error:
+        raise ReportError(f"{path}: cannot be read: {error}") from error
+
+
+def parse_report(content: bytes, path: Path) -> Report:
+    """As :func:`read_report`, of a file's content; the path is for messages."""
+    try:
+        text = content.decode("utf-8")
+    except UnicodeDecodeError as error:
         raise ReportError(f"{path}: cannot be read: {error}") from error
     lines = text.removesuffix("\n").split("\n") if text else []
     if not lines:
