@@ -63,7 +63,7 @@ def verify(files: dict[str, bytes], report: Report):
     return verify_package(files, plan_digest_of={"rocm": report.header.plan_digest}.__getitem__)
 
 
-def resealed(files: dict[str, bytes], **manifest: object) -> dict[str, bytes]:
+def resealed(files: dict[str, bytes], /, **manifest: object) -> dict[str, bytes]:
     """With digests, manifest and seal recomputed, but not the chain."""
     content = json.loads(files["manifest.json"])
     content["files"] = {name: sha256(files[name]) for name in content["files"] if name in files}
