@@ -40,8 +40,12 @@ def matrix_step(instruction: Instruction, target: Target) -> Step | None:
     scales = _scales(instruction)
 
     def step(waves: Waves) -> None:
-        waves.vector[result] = multiply.execute(
-            a(waves), b(waves), c(waves), **{k: scale(waves) for k, scale in scales.items()}
+        multiply.execute(
+            a(waves),
+            b(waves),
+            c(waves),
+            **{name: scale(waves) for name, scale in scales.items()},
+            out=waves.vector[result],
         )
 
     return step

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from moeproof.amd.matrix import MatrixInstruction, matrix_instruction
 
-WAVES = 3
+WAVES = 18  # more than are computed at once
 
 
 def operand_place(arch: str, size: int, depth: int, lane: int, element: int) -> tuple[int, int]:
@@ -159,6 +159,9 @@ def test_products_of_integers_are_exact(
     got = instruction.execute(registers_a, registers_b, registers_c)
     wanted = result_registers((a @ b + c).astype(element), arch, size)
     np.testing.assert_array_equal(got, wanted)
+    in_place = registers_c.copy()
+    assert instruction.execute(registers_a, registers_b, in_place, out=in_place) is in_place
+    np.testing.assert_array_equal(in_place, wanted)
     constant = instruction.execute(registers_a, registers_b, 2.0)
     wanted = result_registers((a @ b + 2).astype(element), arch, size)
     np.testing.assert_array_equal(constant, wanted)
