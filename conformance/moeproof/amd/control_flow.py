@@ -63,12 +63,12 @@ def block_exit(instruction: Instruction, target: Target) -> Exit | None:
     name = instruction.name
     following = instruction.address + instruction.size
     if name == "s_branch":
-        return Exit(ExitKind.BRANCH, following, _branch_target(instruction))
+        return Exit(ExitKind.BRANCH, following, branch_target(instruction))
     if name.startswith("s_cbranch_"):
         condition = _CONDITIONS.get(name.removeprefix("s_cbranch_"))
         if condition is None:
             raise unknown(instruction, "conditional branch")
-        return Exit(ExitKind.BRANCH, following, _branch_target(instruction), condition)
+        return Exit(ExitKind.BRANCH, following, branch_target(instruction), condition)
     if name in ("s_barrier", "s_barrier_wait"):
         return Exit(ExitKind.BARRIER, following)
     if name == "s_endpgm":
@@ -83,7 +83,8 @@ def block_exit(instruction: Instruction, target: Target) -> Exit | None:
     return None
 
 
-def _branch_target(instruction: Instruction) -> int:
+def branch_target(instruction: Instruction) -> int:
+    """The address that a relative branch goes to."""
     words = instruction.fields["simm16"]
     words = (words ^ 0x8000) - 0x8000
     return instruction.address + 4 + 4 * words

@@ -233,10 +233,14 @@ def compile_variant(variant: Variant, arch: str) -> Any:
 
 
 def write_variants(variants: dict[str, Variant], arch: str, directory: Path) -> None:
-    """Of each variant its code object, NAME.hsaco, and what a launch must know, NAME.json."""
+    """Of each variant its code object, NAME.hsaco, and what a launch must know, NAME.json.
+
+    Also the assembly that LLVM printed, NAME.s.
+    """
     for name, variant in variants.items():
         compiled = compile_variant(variant, arch)
         (directory / f"{name}.hsaco").write_bytes(compiled.asm["hsaco"])
+        (directory / f"{name}.s").write_text(compiled.asm["amdgcn"])
         facts = {
             "kernel": compiled.name,
             "shared": compiled.metadata.shared,
