@@ -48,6 +48,16 @@ def test_all_variants_of_a_kind_are_judged(soak):
         assert line["verdicts"] >= 8
 
 
+def test_fewer_variants_take_turns(soak):
+    def judged(turn):
+        return set(soak.judge_turn(turn, 3)["declared"])
+
+    cases = [turn for turn in range(12) if isinstance(soak.random_case(turn), Case)]
+    names = [judged(turn) for turn in cases]
+    assert all(len(each) <= 3 for each in names)
+    assert len(set().union(*names)) > 3
+
+
 def test_a_refused_variant_is_a_false_alarm(soak, monkeypatch, capsys, tmp_path):
     refused = SimpleNamespace(
         outcome=Outcome.FAIL, message="wrong", figures={}, evidence={}, case_id="some case"
@@ -119,4 +129,5 @@ def test_cases_are_large_enough_to_say_something(soak):
     outputs = [case.problem.num_tokens * case.problem.hidden_size for case in cases]
     assert min(outputs) >= 16
     assert {1, 2} <= {case.problem.num_tokens for case in cases}
-    assert {1, 2} <= {case.problem.intermediate_size for case in cases}
+    assert {1, 2} <= {case.problem.hidden_size for case in cases}
+    assert min(case.problem.intermediate_size for case in cases) == 3

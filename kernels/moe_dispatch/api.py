@@ -222,6 +222,7 @@ def _experts(
             num_tokens=num_tokens,
             top_k=top_k,
             num_experts=num_experts,
+            hidden_size=hidden_size,
             intermediate_size=intermediate_size,
             batch_invariant=batch_invariant,
         )

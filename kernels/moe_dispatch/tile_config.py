@@ -64,9 +64,11 @@ class GemvConfig(NamedTuple):
 
 
 _GEMV_GATE_UP = GemvTile(8, 256, 4)
-_GEMV_DOWN = GemvTile(4, 2048, 4)
-_GEMV_SHORT_DOWN = GemvTile(2, 1024, 2)
-"""Where a row of the down projection is no longer than this block."""
+_GEMV_DOWN = GemvTile(2, 1024, 2)
+_LONG_GEMV_GATE_UP = GemvTile(8, 512, 4)
+_LONG_GEMV_DOWN = GemvTile(4, 2048, 4)
+_LONG_GEMV_FROM = 4097
+"""Elements of a row from which on the long tiles are the faster ones."""
 
 _INTERPRETER_GEMV = GemvConfig(GemvTile(32, 64, 4), GemvTile(32, 64, 4))
 
@@ -180,6 +182,7 @@ def select_gemv(
     num_tokens: int,
     top_k: int,
     num_experts: int,
+    hidden_size: int,
     intermediate_size: int,
     batch_invariant: bool,
 ) -> GemvConfig | None:
@@ -189,8 +192,10 @@ def select_gemv(
         return None
     if arch == INTERPRETER:
         return _INTERPRETER_GEMV
-    short = intermediate_size <= _GEMV_SHORT_DOWN.block_k
-    return GemvConfig(_GEMV_GATE_UP, _GEMV_SHORT_DOWN if short else _GEMV_DOWN)
+    return GemvConfig(
+        _LONG_GEMV_GATE_UP if hidden_size >= _LONG_GEMV_FROM else _GEMV_GATE_UP,
+        _LONG_GEMV_DOWN if intermediate_size >= _LONG_GEMV_FROM else _GEMV_DOWN,
+    )
 
 
 def configs(*, arch: str, element_size: int) -> _Rows:

@@ -76,7 +76,12 @@ def test_interpreter_tiles_stay_within_tritons_largest_tensor() -> None:
 
 
 def gemv(num_tokens: int, *, num_experts: int = 128, **changes: Any) -> Any:
-    sizes = {"top_k": 8, "intermediate_size": 768, "batch_invariant": False} | changes
+    sizes = {
+        "top_k": 8,
+        "hidden_size": 2048,
+        "intermediate_size": 768,
+        "batch_invariant": False,
+    } | changes
     return select_gemv(arch="sm_90", num_tokens=num_tokens, num_experts=num_experts, **sizes)
 
 
