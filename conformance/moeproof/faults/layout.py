@@ -56,9 +56,10 @@ def _with_ids(call: Call, ids: Tensor) -> Call:
 )
 def weights_by_strides_of_ids(call: Call, slots: Schedule, outputs: Tensor) -> Tensor:
     weights, ids = call.topk_weights, call.topk_ids
-    address = slots.token * ids.stride(0) + slots.slot * ids.stride(1) + weights.storage_offset()
+    address = slots.token * ids.stride(0) + slots.slot * ids.stride(1)
+    address = torch.add(address, int(weights.storage_offset()))
     stored = _elements(weights)
-    return outputs * stored[address.clamp(max=len(stored) - 1)][:, None]
+    return outputs * stored[torch.clamp(address, max=len(stored) - 1)][:, None]
 
 
 @expert_fault("read_weights", "the innermost stride is taken to be one", bug_class="layout")
