@@ -109,9 +109,23 @@ def _catch_alone(result: FaultResult) -> KnownCatch:
 def write_ablation(journal: Path) -> int:
     """What would be missed without each part of the profile; nothing of it is a failure."""
     planned = plan("quick", "cpu")
-    found = list(ablation.losses(_in_torch(planned, Device("cpu"), journal), planned))
-    _replace_section("ablation", ablation.as_markdown(found))
+    results = _in_torch(planned, Device("cpu"), journal)
+    found = list(ablation.losses(results, planned))
+    _replace_section("ablation", ablation_section(found, results, suite=suite_hash()))
     return 0
+
+
+def ablation_section(
+    found: Sequence[ablation.Loss], results: Sequence[ablation.FullResult], *, suite: str
+) -> str:
+    """The tables, and what they were made from."""
+    pairs = sum(len(result.pairs) for result in results)
+    spared = len(ablation.redundant(found))
+    return (
+        f"{len(results)} faults and {pairs:,} pairs that catch them, by the suite `{suite[:12]}`. "
+        f"Of {len(found)} parts, {spared} could be spared one at a time without an empty cell.\n\n"
+        f"{ablation.as_markdown(found)}"
+    )
 
 
 def write_variants(*journals: Path) -> int:
