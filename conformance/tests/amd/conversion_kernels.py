@@ -35,7 +35,8 @@ def dot_kernel(a_ptr, b_ptr, c_ptr, M: tl.constexpr, N: tl.constexpr, K: tl.cons
     rows, columns, depth = tl.arange(0, M), tl.arange(0, N), tl.arange(0, K)
     a = tl.load(a_ptr + rows[:, None] * K + depth[None, :])
     b = tl.load(b_ptr + depth[:, None] * N + columns[None, :])
-    tl.store(c_ptr + rows[:, None] * N + columns[None, :], tl.dot(a, b))
+    c = tl.dot(a, b).to(c_ptr.dtype.element_ty)
+    tl.store(c_ptr + rows[:, None] * N + columns[None, :], c)
 
 
 @triton.jit
@@ -74,9 +75,9 @@ def _quantise(to: str, largest: float) -> Variant:
     return Variant(quantise_kernel, types, {"LARGEST": largest, "COLUMNS": 512})
 
 
-def _dot(a: str, b: str, M: int, N: int, K: int) -> Variant:
-    types = {"a_ptr": f"*{a}", "b_ptr": f"*{b}", "c_ptr": "*i32" if a == "i8" else "*fp32"}
-    return Variant(dot_kernel, types, {"M": M, "N": N, "K": K})
+def _dot(kind: str, size: int, out: str = "fp32") -> Variant:
+    types = {"a_ptr": f"*{kind}", "b_ptr": f"*{kind}", "c_ptr": f"*{out}"}
+    return Variant(dot_kernel, types, {"M": size, "N": size, "K": 64})
 
 
 def _dot_scaled(a: str, b: str, M: int, N: int, K: int) -> Variant:
@@ -104,7 +105,8 @@ def variants_for(arch: str) -> dict[str, Variant]:
     variants[f"quantise to {large}"] = _quantise(large, 240.0 if arch == "gfx942" else 448.0)
     for kind in ("bf16", "fp16", "fp32", large, small):
         for size in (16, 32, 64):
-            variants[f"dot {kind} {size}"] = _dot(kind, kind, size, size, 64)
+            variants[f"dot {kind} {size}"] = _dot(kind, size)
+    variants["dot bf16 to bf16"] = _dot("bf16", 64, out="bf16")
     if arch == "gfx950":
         for a in ("e4m3", "e5m2", "e2m1"):
             for b in ("e4m3", "e2m1"):

@@ -98,6 +98,15 @@ def test_products_of_small_integers_are_exact(kernels: Any, kind: str, size: int
     assert torch.equal(c, a.float() @ b.float())
 
 
+def test_a_product_is_rounded_to_its_output(kernels: Any, random_tensor: Any) -> None:
+    """On gfx950 its rows change lanes through v_permlane32_swap before they are stored."""
+    a, b = (random_tensor(64, 64, dtype=torch.bfloat16, seed=seed) for seed in range(2))
+    a, b = a.float().round().bfloat16(), b.float().round().bfloat16()
+    c = torch.full((64, 64), torch.nan, dtype=torch.bfloat16)
+    kernels.run("dot bf16 to bf16", {"a_ptr": a, "b_ptr": b, "c_ptr": c}, grid=(1,))
+    assert torch.equal(c, (a.float() @ b.float()).bfloat16())
+
+
 _MX = {
     "e4m3": ml_dtypes.float8_e4m3fn,
     "e5m2": ml_dtypes.float8_e5m2,
