@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import reduce
+from operator import or_
 from typing import Any
 
 import torch
@@ -79,7 +81,7 @@ class Launch:
     def __call__(self, *tensors: torch.Tensor) -> None:
         """Launch on the device's current stream; the tensors' device must be the current one."""
         addresses = [tensor.data_ptr() for tensor in tensors]
-        aligned = not any(address % _ALIGNMENT for address in addresses)
+        aligned = reduce(or_, addresses) % _ALIGNMENT == 0
         compiled = self._compiled
         if compiled is None or self._driver is not driver.active or not aligned or _hooked():
             self._launch_by_triton(tensors, keep=aligned)
@@ -123,8 +125,8 @@ class Launch:
 
 def _hooked() -> bool:
     """Whether a profiler wants to hear of launches."""
-    hooks = (knobs.runtime.launch_enter_hook, knobs.runtime.launch_exit_hook)
-    return any(getattr(hook, "calls", hook) for hook in hooks)
+    before, after = knobs.runtime.launch_enter_hook, knobs.runtime.launch_exit_hook
+    return bool(getattr(before, "calls", before) or getattr(after, "calls", after))
 
 
 def takes_descriptor(tensor: torch.Tensor) -> bool:
