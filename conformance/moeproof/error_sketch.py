@@ -97,7 +97,7 @@ def sketch_output(output: NDArray[Any], *, error_ratio: NDArray[np.float64]) -> 
 
 def sums_of_z(
     z: NDArray[np.float64], *, sign: NDArray[np.float64], counted: NDArray[np.bool_]
-) -> dict[str, tuple[Any, ...]]:
+) -> tuple[tuple[int, ...], tuple[float, ...], tuple[float, ...]]:
     """``counts``, ``squares`` and ``signed`` of a sketch, from arrays (T, H).
 
     Args:
@@ -107,11 +107,11 @@ def sums_of_z(
     """
     z = np.where(counted, np.clip(np.nan_to_num(z, nan=LARGEST_Z), -LARGEST_Z, LARGEST_Z), 0.0)
     blocks = [block for block in np.array_split(np.arange(len(z)), TOKEN_BLOCKS) if len(block)]
-    return {
-        "counts": tuple(int(counted[block].sum()) for block in blocks),
-        "squares": tuple(round(float((z[block] ** 2).sum()), 4) for block in blocks),
-        "signed": tuple(round(float((z[block] * sign[block]).sum()), 4) for block in blocks),
-    }
+    return (
+        tuple(int(counted[block].sum()) for block in blocks),
+        tuple(round(float((z[block] ** 2).sum()), 4) for block in blocks),
+        tuple(round(float((z[block] * sign[block]).sum()), 4) for block in blocks),
+    )
 
 
 def _from_plain(value: Any) -> Any:

@@ -40,4 +40,5 @@ def error_sketch(trial: Trial) -> ErrorSketch:
     counted = ~scale.overflow & (scale.bound > 0)
     deviation = np.sqrt(np.where(counted, scale.variance, 1.0))
     z = (trial.output.astype(np.float64) - scale.emulated) / deviation
-    return replace(sketch, **sums_of_z(z, sign=np.sign(scale.emulated), counted=counted))
+    counts, squares, signed = sums_of_z(z, sign=np.sign(scale.emulated), counted=counted)
+    return replace(sketch, counts=counts, squares=squares, signed=signed)

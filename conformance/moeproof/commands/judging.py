@@ -83,7 +83,8 @@ def exit_code(verdicts: Sequence[Verdict]) -> int:
     Raises:
         UsageError: nothing was judged.
     """
-    outcomes = {verdict.outcome for verdict in (*verdicts, *conclude(verdicts))}
+    outcomes = {verdict.outcome for verdict in verdicts}
+    outcomes |= {conclusion.outcome for conclusion in conclude(verdicts)}
     if outcomes & {Outcome.FAIL, Outcome.ERROR}:
         return 1
     if Outcome.PASS not in outcomes:

@@ -184,3 +184,54 @@ def test_a_wrong_shard_is_refused(text: str, capsys: pytest.CaptureFixture[str])
         main([*RUN, "--shard", text])
     assert leaving.value.code == 2
     assert "shard must be INDEX/COUNT" in capsys.readouterr().err
+
+
+class TestCompare:
+    def test_equal_runs(
+        self, whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        html, markdown = tmp_path / "page.html", tmp_path / "summary.md"
+        arguments = ["--html", str(html), "--markdown", str(markdown)]
+        assert main(["compare", str(whole), str(whole / "report.jsonl"), *arguments]) == 0
+        assert "\nOne class\n" in capsys.readouterr().out
+        assert "One class" in html.read_text()
+        assert markdown.read_text().startswith("## moeproof: one class\n")
+
+    def test_a_verdict_that_changed(
+        self, whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        lines = [json.loads(line) for line in (whole / "report.jsonl").read_text().splitlines()]
+        accuracy = next(line for line in lines[1:] if line["check"] == "accuracy")
+        accuracy["verdict"] = "FAIL"
+        lines[-1]["counts"]["PASS"] -= 1
+        lines[-1]["counts"]["FAIL"] += 1
+        other = tmp_path / "other.jsonl"
+        other.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+        assert main(["compare", str(whole), str(other)]) == 1
+        output = capsys.readouterr().out
+        assert (
+            "Not one class\n  accuracy, bf16, random: 1 of 8 verdicts went from PASS to FAIL"
+            in (output)
+        )
+
+    def test_what_cannot_be_compared(
+        self, whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        page = tmp_path / "page.html"
+        page.write_text("mine")
+        text = (whole / "report.jsonl").read_text()
+        other = tmp_path / "other.jsonl"
+        lines = text.splitlines(keepends=True)
+        header = json.loads(lines[0])
+        suite = header["metadata"]["suite_hash"]
+        for damaged, message in (
+            (text.replace(suite, "0" * 64), "different suites: suite_hash"),
+            ("".join(lines[:-1]), "truncated"),
+            ("".join([*lines[:3], *lines[4:]]), "verdicts were planned"),
+            ("", "truncated"),
+        ):
+            other.write_text(damaged)
+            assert main(["compare", str(whole), str(other), "--html", str(page)]) == 2
+            assert message in capsys.readouterr().err
+            assert page.read_text() == "mine"
+        assert main(["compare", str(whole), str(tmp_path / "none")]) == 2

@@ -61,7 +61,7 @@ def test_sums_are_over_blocks_of_tokens():
     sign = np.array([[1.0, 1.0], [1.0, -1.0], [1.0, -1.0]])
     counted = np.array([[True, True], [True, True], [True, False]])
     sums = sums_of_z(z, sign=sign, counted=counted)
-    assert sums == {"counts": (2, 2, 1), "squares": (5.0, 32.0, 0.25), "signed": (-1.0, 0.0, 0.5)}
+    assert sums == ((2, 2, 1), (5.0, 32.0, 0.25), (-1.0, 0.0, 0.5))
 
 
 @pytest.mark.parametrize("dtype", STORAGE_FORMATS)

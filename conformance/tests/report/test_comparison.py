@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import re
 import sys
 from dataclasses import replace
 from pathlib import Path
 from xml.dom import minidom
 
+import numpy as np
 import pytest
 
 from moeproof.case import ValueFamily
 from moeproof.checks.error_evidence import ERRORS
+from moeproof.error_sketch import ErrorSketch
 from moeproof.implementation import load_implementation
 from moeproof.report import Report, ReportError
 from moeproof.report.comparison import (
@@ -19,6 +22,7 @@ from moeproof.report.comparison import (
     render_comparison_html,
     render_comparison_markdown,
 )
+from moeproof.report.comparison.error_class import error_class
 from moeproof.rounding_conclusion import RoundingConclusion
 from moeproof.variants import VARIANTS
 from moeproof.verdict import Outcome
@@ -108,7 +112,7 @@ class TestPlantedDifferences:
         comparison = compare("cuda", "truncates_in_bf16")
         (finding,) = [text for text in comparison.findings if text.startswith("accuracy, bf16: ")]
         assert re.search(r"B's errors are 1\.[2-9]\S* \[.*\] times as large as A's", finding)
-        assert "B's lie towards zero of A's" in finding
+        assert re.search(r"and shifted towards zero by 0\.[5-7]\S* \[.*\] of their RMS", finding)
         assert not [text for text in comparison.findings if re.search("fp16|fp32", text)]
         bf16, fp16, fp32 = comparison.dtypes
         assert bf16.differs
@@ -119,7 +123,7 @@ class TestPlantedDifferences:
         comparison = compare("truncates_in_bf16", "cuda")
         (finding,) = [text for text in comparison.findings if text.startswith("accuracy, bf16: ")]
         assert re.search(r"B's errors are 0\.[4-7]\S* \[.*\] times as large as A's", finding)
-        assert "B's lie away from zero of A's" in finding
+        assert "and shifted away from zero by 0." in finding
 
     def test_flushed_subnormals(self, compare):
         comparison = compare("cuda", "flushes_subnormals")
@@ -292,3 +296,55 @@ class TestRendering:
 def test_the_subjects_can_be_named_on_the_command_line():
     assert vendor("cuda").name == "vendors.py:cuda"
     assert "vendors" in sys.modules
+
+
+class TestErrorClass:
+    def sketches(self, ratio: float, *, shift: float = 0.0, blocks: int = 400, noise: float = 0.02):
+        """Pairs of sketches of one block each: B's RMS and bias differ, and B's squares vary."""
+        random = np.random.default_rng(1)
+        empty = ErrorSketch("", "", 4, 0)
+        for _ in range(blocks):
+            factor = ratio**2 * (1 + noise * random.standard_normal())
+            first = replace(empty, counts=(100,), squares=(16.0,), signed=(0.0,))
+            signed = shift * np.sqrt(100 * 16.0 * factor)
+            yield first, replace(first, squares=(16.0 * factor,), signed=(float(signed),))
+
+    @pytest.mark.parametrize("ratio", [0.81, 1.0, 1.23])
+    def test_one(self, ratio):
+        found = error_class(self.sketches(ratio))
+        assert found.is_one
+        assert not found.is_other
+        assert found.difference() == ""
+        assert found.outputs == 40_000
+        assert abs(found.ratio.estimate / ratio - 1) < 0.01
+
+    @pytest.mark.parametrize("ratio", [0.78, 1.28])
+    def test_another(self, ratio):
+        found = error_class(self.sketches(ratio))
+        assert found.is_other
+        assert not found.is_one
+        assert "times as large" in found.difference()
+
+    def test_too_few_to_tell(self):
+        found = error_class(self.sketches(1.2, blocks=9, noise=0.4))
+        assert not found.is_one
+        assert not found.is_other
+        assert found.difference().endswith(": too few to tell")
+
+    @pytest.mark.parametrize("shift", [-0.06, 0.06])
+    def test_a_shift_alone(self, shift):
+        found = error_class(self.sketches(1.0, shift=shift))
+        assert found.is_other
+        where = "towards" if shift < 0 else "away from"
+        assert found.difference() == (
+            f"B's errors are shifted {where} zero by 0.06 [0.06, 0.06] of their RMS"
+        )
+        assert error_class(self.sketches(1.0, shift=shift / 2)).is_one
+
+    def test_errors_of_zero(self):
+        zero = ErrorSketch("", "", 4, 0, counts=(9,), squares=(0.0,), signed=(0.0,))
+        some = replace(zero, squares=(1.0,), signed=(0.5,))
+        assert error_class([(zero, zero)]).is_one
+        assert error_class([(zero, some)]).ratio.estimate == math.inf
+        assert error_class([(some, zero)]).ratio.estimate == 0
+        assert error_class([]) is None

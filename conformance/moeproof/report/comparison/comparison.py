@@ -13,7 +13,7 @@ from moeproof.report.identity import Difference, differences
 from moeproof.report.report import Report
 
 _UNJUDGED_DTYPES = frozenset({"fp32"})
-_FEWEST_CASES_OF_A_PATTERN = 3
+_FEWEST_OUTPUTS_OF_A_PART = 2000
 _WORST_ROWS = 10
 
 
@@ -79,8 +79,8 @@ class ErrorGroup:
 
     @property
     def differs(self) -> bool:
-        """The errors are judged, and not of one class."""
-        return self.is_judged and not self.errors.is_one
+        """The errors are judged, and not of one class; of a part, that they are of another."""
+        return self.is_judged and (self.errors.is_other if self.trait else not self.errors.is_one)
 
     @property
     def name(self) -> str:
@@ -213,7 +213,7 @@ def compare_reports(first: Report, second: Report) -> Comparison:
         groups=tuple(
             group
             for trait in ("values", "pattern")
-            for group in _error_groups(pairs, trait, fewest=_FEWEST_CASES_OF_A_PATTERN)
+            for group in _error_groups(pairs, trait, fewest=_FEWEST_OUTPUTS_OF_A_PART)
         ),
         ratios=tuple(_ratio_groups(pairs)),
         worst_rows=tuple(_worst_rows(pairs)),
@@ -282,7 +282,7 @@ def _error_groups(pairs: Sequence[VerdictPair], trait: str, *, fewest: int) -> I
     ):
         sketches = [pair.sketches for pair in group if pair.sketches is not None]
         errors = error_class(sketches)
-        if errors is not None and errors.cases >= fewest:
+        if errors is not None and errors.outputs >= fewest:
             judged = dtype not in _UNJUDGED_DTYPES
             yield ErrorGroup(dtype, trait, value, errors, equal_bits(sketches), judged)
 

@@ -9,6 +9,9 @@ Introduction to the Bootstrap", 1993, chapters 8 and 16).
 
 For fp32 neither is judged: orders of summation that are all legal differ by factors, and a legal
 exponential may be biased by one unit. There each run has its bound and its R statistic alone.
+
+A part of a run, such as one pattern, holds too few outputs to be shown to be of one class. It is
+of another if one of its intervals lies wholly outside of its band.
 """
 
 from __future__ import annotations
@@ -43,6 +46,17 @@ class Interval:
         """Whether all of the interval lies in a band."""
         return band[0] <= self.lower and self.upper <= band[1]
 
+    def outside(self, band: tuple[float, float]) -> bool:
+        """Whether none of the interval lies in a band."""
+        return self.upper < band[0] or band[1] < self.lower
+
+    @property
+    def magnitude(self) -> Interval:
+        """The same without the estimate's sign."""
+        if self.estimate >= 0:
+            return self
+        return Interval(-self.estimate, -self.upper, -self.lower)
+
     def __str__(self) -> str:
         return f"{self.estimate:.3g} [{self.lower:.3g}, {self.upper:.3g}]"
 
@@ -70,16 +84,21 @@ class ErrorClass:
         """Whether both intervals lie within their bands."""
         return self.ratio.within(RATIO_BAND) and self.bias_difference.within(BIAS_BAND)
 
+    @property
+    def is_other(self) -> bool:
+        """Whether one of the intervals lies wholly outside of its band."""
+        return self.ratio.outside(RATIO_BAND) or self.bias_difference.outside(BIAS_BAND)
+
     def difference(self) -> str:
         """What keeps the errors from being of one class; empty if they are."""
         found = []
         if not self.ratio.within(RATIO_BAND):
-            found.append(f"B's errors are {self.ratio} times as large as A's")
+            found.append(f"{self.ratio} times as large as A's")
         if not self.bias_difference.within(BIAS_BAND):
             where = "towards" if self.bias_difference.estimate < 0 else "away from"
-            shift = f"{self.bias_difference} times their RMS"
-            found.append(f"B's lie {where} zero of A's, by {shift}")
-        return " and ".join(found)
+            found.append(f"shifted {where} zero by {self.bias_difference.magnitude} of their RMS")
+        words = f"B's errors are {' and '.join(found)}" if found else ""
+        return words if self.is_other or self.is_one else f"{words}: too few to tell"
 
 
 def error_class(sketches: Iterable[tuple[ErrorSketch, ErrorSketch]]) -> ErrorClass | None:
