@@ -20,6 +20,7 @@ ARCHITECTURES = tuple(_FAMILIES)
 
 _LONGEST = 24
 _FIRST_VGPR = 256
+_SCALAR_RESULT = ("v_cmp", "v_readfirstlane", "v_readlane")  # whatever the format says
 
 
 class UnknownInstruction(Exception):  # noqa: N818
@@ -93,8 +94,11 @@ def disassemble(code: CodeObject) -> Iterator[Instruction]:
 def _decoded(found: Format, raw: int, address: int) -> Instruction:
     fields = found.field_values(raw)
     name = found.name(raw)
-    if name.startswith("v_cmp") and fields.get("vdst", 0) >= _FIRST_VGPR:
-        fields["vdst"] -= _FIRST_VGPR  # a comparison's result is scalar
+    if name.startswith(_SCALAR_RESULT) and fields.get("vdst", 0) >= _FIRST_VGPR:
+        fields["vdst"] -= _FIRST_VGPR
+    for index in "01":
+        if fields.get(f"s{index}"):  # SDWA: the source is a scalar register
+            fields[f"src{index}"] -= _FIRST_VGPR
     return Instruction(
         address=address,
         size=found.size,

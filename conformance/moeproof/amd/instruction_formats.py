@@ -173,6 +173,10 @@ class Format:
 
     def operand_bits(self, raw: int) -> dict[str, int]:
         """Bits of each operand, by the fields' names."""
+        if self.name(raw).endswith("_xf32"):
+            # Not in the tables, which are CDNA4's: CDNA3 ISA, V_MFMA_F32_*_XF32.
+            result = 512 if "_32x32x" in self.name(raw) else 128
+            return {"vdst": result, "src0": 64, "src1": 64, "src2": result}
         decoded = object.__new__(self.definition)
         decoded._raw = raw
         return {_FIELD_NAMES.get(name, name): bits for name, bits in decoded.op_bits.items()}

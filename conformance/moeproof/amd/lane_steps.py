@@ -11,7 +11,7 @@ from moeproof.amd import lanes
 from moeproof.amd.decoding import Instruction
 from moeproof.amd.memory_steps import data_register
 from moeproof.amd.operands import Fetch, Step, Target, destination, fetch, source, store
-from moeproof.amd.state import FIRST_VECTOR, MOVED, Array, Waves
+from moeproof.amd.state import MOVED, Array, Waves
 
 
 def step_with_moved_lanes(
@@ -71,7 +71,7 @@ def _wide(operand: int) -> Fetch:
 
 def _read_first_lane(instruction: Instruction, target: Target) -> Step:
     value = _wide(source(instruction, "src0", target))
-    result = instruction.fields["vdst"] % FIRST_VECTOR
+    result = instruction.fields["vdst"]
 
     def step(waves: Waves) -> None:
         waves.scalar[:, result] = lanes.read_first_lane(value(waves), waves.mask)
@@ -82,7 +82,7 @@ def _read_first_lane(instruction: Instruction, target: Target) -> Step:
 def _read_lane(instruction: Instruction, target: Target) -> Step:
     value = _wide(source(instruction, "src0", target))
     lane = fetch("u32", source(instruction, "src1", target))
-    result = instruction.fields["vdst"] % FIRST_VECTOR
+    result = instruction.fields["vdst"]
 
     def step(waves: Waves) -> None:
         waves.scalar[:, result] = lanes.read_lane(value(waves), lane(waves))

@@ -182,8 +182,6 @@ def _selected(instruction: Instruction, target: Target, index: int, kind: str) -
     """SDWA: a byte, a word or all of a register (CDNA3 ISA, section 6.4 "SDWA")."""
     fields = instruction.fields
     operand = source(instruction, f"src{index}", target)
-    if operand >= FIRST_VECTOR and fields[f"s{index}"]:
-        operand -= FIRST_VECTOR
     selection, signed = fields[f"src{index}_sel"], fields[f"src{index}_sext"]
     if selection == _DWORD:
         return fetch(kind, operand)
