@@ -20,6 +20,7 @@ from moeproof.patterns import NEEDS_SIZES, PATTERNS
 from moeproof.planned_case import PlannedCase
 from moeproof.problem import Problem
 from moeproof.regressions import regressions
+from moeproof.router_case import RouterCase, RouterProblem
 
 DTYPES = tuple(STORAGE_FORMATS)
 
@@ -31,11 +32,13 @@ class Profile:
     Attributes:
         name, summary: for people.
         cases: device name -> the cases, in the order of the report.
+        checks: those that it runs, where they apply; None for all.
     """
 
     name: str
     summary: str
     cases: Callable[[str], Iterable[AnyCase]]
+    checks: frozenset[str] | None = None
 
 
 def plan(profile: str, device_name: str) -> list[PlannedCase]:
@@ -46,17 +49,17 @@ def plan(profile: str, device_name: str) -> list[PlannedCase]:
     """
     if profile not in PROFILES:
         raise ValueError(f"profile {profile!r} is unknown; allowed: {', '.join(PROFILES)}")
-    cases = dict.fromkeys(PROFILES[profile].cases(device_name))
+    chosen = PROFILES[profile]
+    cases = dict.fromkeys(chosen.cases(device_name))
     rejecting = _one_per_dtype(cases)
+
+    def runs(check: str, case: AnyCase) -> bool:
+        if check == "rejects" and case not in rejecting:
+            return False
+        return chosen.checks is None or check in chosen.checks
+
     return [
-        PlannedCase(
-            case,
-            tuple(
-                name
-                for name in checks_for(case, device_name)
-                if name != "rejects" or case in rejecting
-            ),
-        )
+        PlannedCase(case, tuple(name for name in checks_for(case, device_name) if runs(name, case)))
         for case in cases
     ]
 
@@ -241,6 +244,22 @@ def _gpu_sizes() -> Iterator[AnyCase]:
     yield from _model_cases((1, 33, 256))
 
 
+# What the emulator runs in full; on its other GPUs one case a dtype and the router.
+_EMULATED_IN_FULL = ("gfx942", "gfx950")
+# Not those that ask the same of the source whatever executes it, as the CPU's run does: an emulator
+# repeats itself anyhow.
+_EMULATED_CHECKS = frozenset({"accuracy", "exact", "memory", "rounding", "routing"})
+
+
+def _emulated(device_name: str) -> Iterator[AnyCase]:
+    if not Device(device_name).is_emulated or device_name in _EMULATED_IN_FULL:
+        yield from _quick(device_name)
+        return
+    for dtype in DTYPES:
+        yield Case(replace(_SMALL[0], dtype=dtype), "zipf")
+    yield RouterCase(RouterProblem(9, 64, 6, scoring="sigmoid", has_bias=True))
+
+
 PROFILES = {
     profile.name: profile
     for profile in (
@@ -256,5 +275,11 @@ PROFILES = {
             certification_cases,
         ),
         Profile("exhaustive", "many seeds of everything; hours under an interpreter", _exhaustive),
+        Profile(
+            "emulated",
+            "results and memory accesses: as quick on gfx942 and gfx950, elsewhere a case a dtype",
+            _emulated,
+            _EMULATED_CHECKS,
+        ),
     )
 }

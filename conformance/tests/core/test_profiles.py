@@ -75,6 +75,22 @@ def test_profiles_grow() -> None:
     assert quick < standard < exhaustive
 
 
+@pytest.mark.parametrize("device", ["gfx942", "gfx950"])
+def test_emulation_runs_every_quick_case(device: str) -> None:
+    planned = profiles.plan("emulated", device)
+    assert [entry.case for entry in planned] == [entry.case for entry in QUICK]
+    checks = {name for entry in planned for name in entry.checks}
+    assert checks == {"accuracy", "exact", "memory", "rounding", "routing"}
+    assert all(entry.checks for entry in planned)
+
+
+@pytest.mark.parametrize("device", ["gfx90a", "gfx1100", "gfx1201"])
+def test_the_other_emulated_gpus_run_a_case_a_dtype(device: str) -> None:
+    cases = [entry.case for entry in profiles.plan("emulated", device)]
+    assert [case.problem.dtype for case in cases if isinstance(case, Case)] == list(profiles.DTYPES)
+    assert sum(isinstance(case, RouterCase) for case in cases) == 1
+
+
 def test_an_unknown_profile_is_explained() -> None:
-    with pytest.raises(ValueError, match="quick, standard, exhaustive"):
+    with pytest.raises(ValueError, match="allowed: quick, standard,"):
         profiles.plan("thorough", "cpu")
