@@ -101,6 +101,8 @@ class KernelFacts:
         spills_in_loops: those of them inside any loop.
         main_loop: None if no loop has matrix instructions.
         occupancy: an estimate.
+        missing_waits: AMD: results of memory instructions that are used too early, in words, by
+            :mod:`moeproof.amd.waits`; None where that was not checked.
     """
 
     configuration: Configuration
@@ -116,6 +118,7 @@ class KernelFacts:
     spills_in_loops: int
     main_loop: MainLoop | None
     occupancy: Occupancy
+    missing_waits: tuple[str, ...] | None
 
 
 @dataclass(frozen=True)
@@ -147,6 +150,7 @@ def read_facts(
     questions: InstructionSet,
     *,
     dots: tuple[Dot, ...],
+    missing_waits: tuple[str, ...] | None = None,
 ) -> KernelFacts:
     """The facts of a kernel from its listing and its metadata."""
     architecture = ARCHITECTURES[configuration.target]
@@ -175,6 +179,7 @@ def read_facts(
             registers=resources.registers["vector"],
             shared_bytes=resources.shared_bytes,
         ),
+        missing_waits=missing_waits,
     )
 
 

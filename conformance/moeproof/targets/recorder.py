@@ -8,6 +8,7 @@ implementation decides by reading results of its kernels on the host is not to b
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +103,23 @@ def _read_amdgcn(
         "scalar": usage.scalar_registers,
     }
     resources = Resources(registers, usage.scratch_bytes, shared_bytes)
-    return read_facts(configuration, resources, listing, gcn.Gcn(), dots=dots)
+    waits = _missing_waits(paths[".hsaco"].read_bytes())
+    return read_facts(configuration, resources, listing, gcn.Gcn(), dots=dots, missing_waits=waits)
+
+
+def _missing_waits(binary: bytes) -> tuple[str, ...] | None:
+    """None where no decoder is installed; what it cannot decode is as bad as a missing wait."""
+    if find_spec("tinygrad") is None:
+        return None
+    from moeproof.amd.code_object import load_code_object
+    from moeproof.amd.decoding import UnknownInstruction
+    from moeproof.amd.waits import missing_waits
+
+    code = load_code_object(binary)
+    try:
+        return tuple(str(found) for name in code.kernels for found in missing_waits(code, name))
+    except UnknownInstruction as error:
+        return (f"not checked: {error}",)
 
 
 def _plain(value: object) -> object:

@@ -53,4 +53,15 @@ def _matrix_unit(facts: KernelFacts) -> str | None:
     )
 
 
-_RULES: tuple[Callable[[KernelFacts], str | None], ...] = (_shared_memory, _spills, _matrix_unit)
+def _waits(facts: KernelFacts) -> str | None:
+    if not facts.missing_waits:
+        return None
+    return f"{len(facts.missing_waits)} waits are missing, the first: {facts.missing_waits[0]}"
+
+
+_RULES: tuple[Callable[[KernelFacts], str | None], ...] = (
+    _shared_memory,
+    _spills,
+    _matrix_unit,
+    _waits,
+)

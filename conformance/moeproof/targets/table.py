@@ -5,6 +5,8 @@ from __future__ import annotations
 from rich.console import Console
 from rich.table import Table
 
+from moeproof.architectures import ARCHITECTURES
+from moeproof.targets.facts import KernelFacts
 from moeproof.targets.report import TargetsReport, constants_text
 from moeproof.targets.summary import Summary
 
@@ -32,6 +34,8 @@ def print_report(report: TargetsReport, console: Console | None = None) -> None:
         _plain(console, f"  {constants_text(facts)}, first launched by {configuration.problem}")
     for failed in report.failed_calls[:_SHOWN]:
         _plain(console, f"ERROR {failed.target} {failed.problem}: {failed.message}")
+    if any(_waits_unchecked(facts) for facts in report.kernels):
+        _plain(console, "AMD: waits for memory were not checked; that needs moeproof[amd]")
     hidden = sum(max(0, len(kind) - _SHOWN) for kind in (report.broken, report.failed_calls))
     if hidden:
         _plain(console, f"and {hidden} more")
@@ -41,6 +45,11 @@ def print_report(report: TargetsReport, console: Console | None = None) -> None:
         f"{report.seconds:.0f} s: {len(report.broken)} violate a rule, "
         f"{len(report.failed_calls)} calls failed",
     )
+
+
+def _waits_unchecked(facts: KernelFacts) -> bool:
+    amd = ARCHITECTURES[facts.configuration.target].backend == "hip"
+    return amd and facts.missing_waits is None
 
 
 def _cells(summary: Summary, *, repeat: bool) -> list[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from moeproof.architectures import ARCHITECTURES
@@ -102,6 +104,12 @@ def test_spill_in_the_main_loop() -> None:
     assert "main loop spill" in wrong
     (wrong,) = violations(_facts(*_loop(spill)))
     assert "a loop spill" in wrong
+
+
+def test_missing_waits() -> None:
+    facts = replace(_facts(_MATRIX), missing_waits=("v_add reads v1", "v_sub reads v2"))
+    (wrong,) = violations(facts)
+    assert wrong == "2 waits are missing, the first: v_add reads v1"
 
 
 def test_dot_without_matrix_instruction() -> None:

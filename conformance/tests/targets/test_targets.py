@@ -35,6 +35,7 @@ def test_good_code_has_no_violation() -> None:
         assert violations(facts) == ()
         assert facts.main_loop is not None
         assert facts.main_loop.work == 1.0
+        assert facts.missing_waits == (() if target == "gfx942" else None)
         paths[target] = facts.matrix_paths
     assert paths == {"sm_90": ("wgmma",), "gfx942": ("mfma",)}
 
