@@ -66,9 +66,9 @@ def write_faults(journal: Path) -> int:
     matrix = FaultMatrix(suite_hash(), "quick", "cpu", (*in_torch, *edited))
     for result in matrix.missed:
         print(f"not caught: {result.name}", file=sys.stderr)
-    sections = [
-        f"{len(matrix.faults) - len(matrix.missed)} of {len(matrix.faults)} faults are caught."
-    ]
+    caught = len(matrix.faults) - len(matrix.missed)
+    counts = f"{caught} of {len(matrix.faults)} faults are caught."
+    sections = [f"{counts} By the suite `{matrix.suite_hash[:12]}`."]
     for title, kind in _KINDS.items():
         results = [result for result in matrix.results if result.kind == kind]
         sections.append(f"### {title}\n\n{_times(results)}\n\n{as_markdown(results)}".rstrip())
