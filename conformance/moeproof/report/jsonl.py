@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
 from types import TracebackType
-from typing import TextIO
+from typing import IO, Any
 
 from moeproof.planned_case import PlannedCase
 from moeproof.report.lines import Line, footer_line, header_line, verdict_line
@@ -75,19 +76,22 @@ class ReportWriter:
         if mistake is not None:
             raise ReportError(f"{self._path}: the header does not fit the schema: {mistake}")
         self._started = time.perf_counter()
-        if self._earlier is None:
-            self._file: TextIO = self._path.open("w", encoding="utf-8", newline="\n")
-            self._write(line)
-        else:
-            os.truncate(self._path, self._earlier.size)
-            self._file = self._path.open("a", encoding="utf-8", newline="\n")
+        with self._writing(), ExitStack() as stack:
+            mode = "wb" if self._earlier is None else "ab"
+            # Without a buffer: what is written is there, whatever becomes of this process.
+            self._file: IO[Any] = stack.enter_context(self._path.open(mode, buffering=0))
+            if self._earlier is None:
+                self._write(line)
+            else:
+                self._file.truncate(self._earlier.size)
+            stack.pop_all()
         return self
 
     def write(self, verdict: Verdict) -> None:
-        """Append a verdict and flush it.
+        """Append a verdict.
 
         Raises:
-            ReportError: the verdict was not planned, or came twice.
+            ReportError: the verdict was not planned, or came twice, or cannot be written.
         """
         pair = (verdict.case_id, verdict.check)
         if pair not in self._due:
@@ -115,11 +119,21 @@ class ReportWriter:
                 )
             seconds = time.perf_counter() - self._started
             self._write(footer_line(Footer.of(self._judged, seconds=seconds)))
-            os.fsync(self._file.fileno())
+            with self._writing():
+                os.fsync(self._file.fileno())
 
     def _write(self, line: Line) -> None:
-        self._file.write(_dump(line) + "\n")
-        self._file.flush()
+        rest = memoryview(f"{_dump(line)}\n".encode())
+        with self._writing():
+            while rest:
+                rest = rest[self._file.write(rest) :]
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise ReportError(f"{self._path}: cannot be written: {error}") from error
 
 
 def report_text(report: Report) -> str:

@@ -57,6 +57,12 @@ def test_a_verdict_written_before_the_cut_is_not_taken_twice(whole, tmp_path, me
         writer.write(earlier.verdicts[0])
 
 
+def test_a_full_disk_is_an_error(metadata, plan_for, verdicts):
+    writer = ReportWriter(Path("/dev/full"), metadata, plan_for(verdicts))
+    with pytest.raises(ReportError, match=r"/dev/full: cannot be written: .*No space left"):
+        writer.__enter__()
+
+
 def test_nothing_is_left_where_nothing_was_written(tmp_path):
     assert read_cut_report(tmp_path / "none.jsonl") is None
     (tmp_path / "empty.jsonl").write_bytes(b"")
