@@ -155,6 +155,11 @@ class Format:
             names.append(known.get(number) or _plain(self._enumeration(low)(number).name))
         return "::".join(names)
 
+    def number_of(self, name: str) -> int | None:
+        """The opcode of the instruction of this name; None if the format has none."""
+        _, _, names = self._opcodes[0]
+        return next((number for number, known in names.items() if known == name), None)
+
     def _enumeration(self, low: int) -> Any:
         return next(
             bits._enum
