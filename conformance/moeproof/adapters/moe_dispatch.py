@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from importlib.metadata import version
 
+import torch
+
 import moe_dispatch
 from moeproof.case import Layout
 from moeproof.implementation import Capabilities, Implementation
@@ -13,6 +15,15 @@ from moeproof.rounding_profile import RoundingProfile
 _ROUNDING = RoundingProfile(
     gate_up="no", silu="no", intermediate="yes", expert_output="yes", weights_applied="after"
 )
+
+
+def _keeps_subnormals() -> bool:
+    """Not on gfx90a: its matrix unit takes 16-bit ones for zero (PyTorch, "Numerical accuracy")."""
+    try:
+        return moe_dispatch.target.architecture(torch.device("cpu")) != "gfx90a"
+    except RuntimeError:  # no GPU, so that nothing runs
+        return True
+
 
 implementation = Implementation(
     name="moe_dispatch",
@@ -26,7 +37,7 @@ implementation = Implementation(
         position_invariant=True,
         expert_invariant=True,
         graph_capture=True,
-        subnormals=True,
+        subnormals=_keeps_subnormals(),
         router_rules=frozenset({"softmax", "sigmoid", "raw", "bias", "groups", "scale"}),
         lowest_id_ties=True,
         rounding=dict.fromkeys(("bf16", "fp16"), _ROUNDING),
