@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -35,7 +36,8 @@ def test_good_code_has_no_violation() -> None:
         assert violations(facts) == ()
         assert facts.main_loop is not None
         assert facts.main_loop.work == 1.0
-        assert facts.missing_waits == (() if target == "gfx942" else None)
+        decoded = target == "gfx942" and sys.version_info >= (3, 11)
+        assert facts.missing_waits == (() if decoded else None)
         paths[target] = facts.matrix_paths
     assert paths == {"sm_90": ("wgmma",), "gfx942": ("mfma",)}
 
