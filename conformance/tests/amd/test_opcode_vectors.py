@@ -11,20 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from moeproof.amd.code_object import CodeObject
-from moeproof.amd.decoding import decode
 from moeproof.amd.instruction_formats import Format, formats_of
-from moeproof.amd.lds import Lds
-from moeproof.amd.memory import AddressSpace
-from moeproof.amd.operands import Target
-from moeproof.amd.state import FIRST_VECTOR, VCC, Gang, Waves
-from moeproof.amd.translate import step_of
+from moeproof.amd.state import FIRST_VECTOR, VCC, Waves
 
 sys.path.insert(0, str(Path(__file__).parent))
+from assembled import ARCHITECTURES, WAVES, execute, format_of, read, waves_of, write
 from opcode_vectors import VECTORS, Vector
 
-_ARCHITECTURES = {"cdna": "gfx942", "rdna3": "gfx1100", "rdna4": "gfx1201"}
-_WAVES = 4
 _FORMATS = ("VOP1", "VOP2", "VOPC", "VOP3", "VOP3SD", "VOP3_SDST", "SOP1", "SOP2", "SOPC")
 _INTEGERS = (0, 1, 2, 31, 32, 63, 0x7FFF, 0x8000, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
 _FLOATS = (0.0, -0.0, 1.0, -1.5, 3.0, 1e-40, -1e-40, 3e38, np.inf, -np.inf, np.nan, 2.0**-126)
@@ -32,37 +25,10 @@ _FLOATS = (0.0, -0.0, 1.0, -1.5, 3.0, 1e-40, -1e-40, 3e38, np.inf, -np.inf, np.n
 
 def encodings() -> Iterator[tuple[str, str, str]]:
     """Family, format and name of everything to be tested."""
-    for family, name in product(_ARCHITECTURES, sorted(VECTORS)):
+    for family, name in product(ARCHITECTURES, sorted(VECTORS)):
         for known in formats_of(family):
             if known.encoding in _FORMATS and known.number_of(name) is not None:
                 yield family, known.encoding, name
-
-
-def assemble(known: Format, name: str, **operands: int) -> bytes:
-    """The instruction's bytes; registers by number, as the fields hold them."""
-    number = known.number_of(name)
-    assert number is not None
-    _, raw = known.fixed
-    fields = dict(known.definition._fields)
-    raw |= number << fields["op"].lo
-    for field, value in operands.items():
-        if field in fields:
-            raw |= value << fields[field].lo
-    return raw.to_bytes(known.size, "little")
-
-
-def waves_of(lanes: int) -> Waves:
-    workgroup = np.zeros(_WAVES, np.int64)
-    gang = Gang(
-        memory=AddressSpace(),
-        lds=Lds(workgroup_of_wave=workgroup, size=16),
-        workgroup=workgroup,
-        lanes=lanes,
-        code=0,
-        scratch=0,
-        scratch_size=0,
-    )
-    return Waves.poisoned(gang, num_vectors=16)
 
 
 def drawn(vector: Vector, count: int) -> list[list[int]]:
@@ -86,14 +52,12 @@ def drawn(vector: Vector, count: int) -> list[list[int]]:
 @pytest.mark.parametrize(("family", "encoding", "name"), list(encodings()))
 def test_opcode(family: str, encoding: str, name: str) -> None:
     vector = VECTORS[name]
-    arch = _ARCHITECTURES[family]
+    arch = ARCHITECTURES[family]
     lanes = 64 if family == "cdna" else 32
-    known = next(
-        f for f in formats_of(family) if f.encoding == encoding and f.number_of(name) is not None
-    )
+    known = format_of(family, encoding, name)
     scalar = encoding.startswith("SOP") or name.startswith("v_s_")
     waves = waves_of(lanes)
-    count = _WAVES * (1 if scalar else lanes)
+    count = WAVES * (1 if scalar else lanes)
     rounds = 60 if scalar else 1
     for attempt in range(rounds):
         columns = [c[attempt * count :][:count] for c in drawn(vector, count * rounds)]
@@ -123,7 +87,7 @@ def check(
     if scalar:
         waves.scc[:, 0] = bits_in
     else:
-        waves.set_bools(mask_in, bits_in.reshape(_WAVES, -1))
+        waves.set_bools(mask_in, bits_in.reshape(WAVES, -1))
     field = dict(known.definition._fields)
     operands = {"sdst": mask_out if not scalar else result, "src2": mask_in}
     for index, register in enumerate(registers):
@@ -135,13 +99,8 @@ def check(
     operands["vdst"] = result - first if not scalar else result
     if vector.result is None:
         operands["vdst"] = mask_out
-    image = assemble(known, name, **operands)
-    code = CodeObject(arch=arch, image=image, text=range(64), kernels={})
-    target = Target(arch=arch, family=family_name(arch), lanes=waves.lanes, accumulator_offset=0)
-    step = step_of(decode(code, 0), target)
-    assert step is not None
     with np.errstate(all="ignore"):
-        step(waves)
+        execute(known, name, waves, arch=arch, **operands)
         expected = list(expectations(vector, columns, bits_in, scalar=scalar))
     if vector.result is not None:
         got = read(waves, result, vector.width, scalar=scalar)
@@ -152,10 +111,6 @@ def check(
     if vector.carry is not None:
         found = waves.bools(mask_out).reshape(-1)
         assert [int(b) for b in found] == [int(want[2]) for want in expected]
-
-
-def family_name(arch: str) -> str:
-    return next(family for family, known in _ARCHITECTURES.items() if known == arch)
 
 
 def expectations(
@@ -180,17 +135,3 @@ def same(have: int, want: int, vector: Vector) -> bool:
     if np.isnan(a) or np.isnan(b):
         return bool(np.isnan(a) and np.isnan(b))
     return abs(int(a.view(np.int32)) - int(b.view(np.int32))) <= vector.ulps
-
-
-def write(waves: Waves, register: int, values: list[int]) -> None:
-    for part in range(2):
-        words = np.array([value >> 32 * part & 0xFFFFFFFF for value in values], np.uint32)
-        waves.u32[register + part][...] = words.reshape(_WAVES, -1)
-
-
-def read(waves: Waves, register: int, width: int, *, scalar: bool) -> list[int]:
-    low = [int(v) for v in waves.u32[register].reshape(-1)]
-    if width == 64:
-        high = [int(v) for v in waves.u32[register + 1].reshape(-1)]
-        return [a | b << 32 for a, b in zip(low, high, strict=True)]
-    return low
