@@ -150,10 +150,8 @@ def _print(certificate: Certificate, seal: str) -> None:
     for waiver in certificate.waivers:
         count = sum(by == waiver for _, by in certificate.waived)
         print(f"  waived: {count} verdicts of {waiver.check} in {waiver.cases}: {waiver.reason}")
-    for verdict in certificate.refused[:10]:
-        print(f"  {verdict.outcome.value} {verdict.check} {verdict.case_id}")
-    if len(certificate.refused) > 10:
-        print(f"  and {len(certificate.refused) - 10} more")
+    for group in certificate.refused_groups():
+        print(f"  {group}")
     print(f"seal: {seal}")
 
 

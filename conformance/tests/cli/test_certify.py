@@ -48,7 +48,7 @@ def test_what_is_not_claimed_is_not_certified(
     assert main([*CERTIFY, str(package)]) == 1
     output = capsys.readouterr().out
     assert "NOT CERTIFIED\n" in output
-    assert f"UNSUPPORTED determinism {CASES[0]}" in output
+    assert f"determinism: 2 UNSUPPORTED, first {CASES[0]}: deterministic is not claimed" in output
     assert main(["verify", str(package)]) == 1
     assert not (tmp_path / "package.run").exists()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -43,6 +43,16 @@ class Certificate:
         if self.refused:
             return Result.NOT_CERTIFIED
         return Result.WITH_WAIVERS if self.waived else Result.CERTIFIED
+
+    def refused_groups(self) -> list[str]:
+        """What is refused, by check, outcome and message: how many, and the first."""
+        groups: dict[tuple[str, str, str], list[Verdict]] = defaultdict(list)
+        for verdict in self.refused:
+            groups[verdict.check, verdict.outcome.value, verdict.message].append(verdict)
+        return [
+            f"{check}: {len(group):,} {outcome}, first {group[0].case_id}: {message}"
+            for (check, outcome, message), group in sorted(groups.items())
+        ]
 
 
 def certify(report: Report, waivers: Sequence[Waiver]) -> Certificate:

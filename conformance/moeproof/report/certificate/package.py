@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import zipfile
+import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -102,7 +103,7 @@ def read_package(path: Path) -> Files:
             return {item.name: _content(item) for item in sorted(path.iterdir())}
         with zipfile.ZipFile(path) as archive:
             return _unzipped(path, archive)
-    except (OSError, zipfile.BadZipFile, EOFError, NotImplementedError) as error:
+    except (OSError, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
         raise PackageError(f"{path}: cannot be read: {error}") from error
 
 

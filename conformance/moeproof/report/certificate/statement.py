@@ -9,7 +9,7 @@ from moeproof.report.certificate.certificate import Certificate, outcomes_of
 from moeproof.report.text import printable
 from moeproof.verdict import Outcome
 
-_REFUSED_SHOWN = 20
+_GROUPS_SHOWN = 40
 _HASHES = """\
 `moeproof verify` recomputes everything here: the hash chain over the report's lines, the digests of
 all files, the statement from the report. That shows damage, and any change by somebody who does not
@@ -61,13 +61,10 @@ def _refused(certificate: Certificate) -> list[str]:
     if not refused:
         return []
     lines = ["", "## Neither passed nor waived", "", f"{outcomes_of(refused)}.", ""]
-    lines += [
-        f"- {verdict.outcome.value} {verdict.check} `{verdict.case_id}`: "
-        f"{_cell(verdict.message)[:200]}"
-        for verdict in refused[:_REFUSED_SHOWN]
-    ]
-    if len(refused) > _REFUSED_SHOWN:
-        lines.append(f"- and {len(refused) - _REFUSED_SHOWN:,} more, in report.jsonl")
+    groups = certificate.refused_groups()
+    lines += [f"- {_cell(group)[:300]}" for group in groups[:_GROUPS_SHOWN]]
+    if len(groups) > _GROUPS_SHOWN:
+        lines.append(f"- and {len(groups) - _GROUPS_SHOWN:,} more of other kinds, in report.jsonl")
     return lines
 
 

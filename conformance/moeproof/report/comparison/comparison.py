@@ -11,32 +11,51 @@ from moeproof.report.comparison.error_class import ErrorClass, equal_bits, error
 from moeproof.report.comparison.pairing import VerdictPair, pair_reports
 from moeproof.report.identity import Difference, differences
 from moeproof.report.report import Report
+from moeproof.verdict import Outcome, Verdict
 
 _UNJUDGED_DTYPES = frozenset({"fp32"})
 _FEWEST_OUTPUTS_OF_A_PART = 2000
 _WORST_ROWS = 10
+_NAMES_SHOWN = 3
+_UNSUPPORTED = Outcome.UNSUPPORTED.value
 
 
 @dataclass(frozen=True)
 class VerdictChange:
-    """Verdicts of one check, dtype and value family that changed in the same way.
+    """Verdicts that changed in the same way.
+
+    Those of one check and dtype go together; where the change is that only one run claims what
+    is needed, those that lack the same.
 
     Attributes:
-        check, dtype, values: what they share; ``values`` is a router case's logits.
+        checks, dtypes, values: of the cases; ``values`` are a router case's logits.
         before, after: A's and B's outcome.
-        changed, of: how many changed, of how many that A judged ``before``.
+        changed, of: how many changed, of how many of these checks and dtypes that A judged
+            ``before``.
         case_id, message: the first, and what the worse of both verdicts said of it.
     """
 
-    check: str
-    dtype: str
-    values: str
+    checks: tuple[str, ...]
+    dtypes: tuple[str, ...]
+    values: tuple[str, ...]
     before: str
     after: str
     changed: int
     of: int
     case_id: str
     message: str
+
+    @property
+    def place(self) -> str:
+        """Such as ``accuracy, bf16, random``."""
+        return ", ".join(_some(names) for names in (self.checks, self.dtypes, self.values))
+
+    def __str__(self) -> str:
+        text = (
+            f"{self.place}: {self.changed} of {self.of} verdicts went from {self.before} to "
+            f"{self.after}"
+        )
+        return f"{text}: {self.message}" if _UNSUPPORTED in (self.before, self.after) else text
 
 
 @dataclass(frozen=True)
@@ -151,11 +170,7 @@ class Comparison:
     @property
     def findings(self) -> list[str]:
         """What differs, a sentence each; empty if the reports are of one class."""
-        found = [
-            f"{change.check}, {change.dtype}, {change.values}: {change.changed} of {change.of} "
-            f"verdicts went from {change.before} to {change.after}"
-            for change in self.changes
-        ]
+        found = [str(change) for change in self.changes]
         found += [
             f"{item.check}, {item.dtype}: bits differ in {item.changed} of {item.of} exact cases"
             for item in self.bit_differences
@@ -229,23 +244,46 @@ def _grouped(
     return sorted(groups.items())
 
 
-def _values(pair: VerdictPair) -> str:
-    return pair.trait("values") or pair.trait("logits")
-
-
 def _changes(pairs: Sequence[VerdictPair]) -> Iterable[VerdictChange]:
-    def place(pair: VerdictPair) -> tuple[str, ...]:
-        return pair.check, pair.trait("dtype"), _values(pair), pair.first.outcome.value
+    """Wrong answers first, then what only one run claims."""
+
+    def place(pair: VerdictPair) -> tuple[str, str, str]:
+        return pair.check, pair.trait("dtype"), pair.first.outcome.value
+
+    def kind(pair: VerdictPair) -> tuple[str, ...]:
+        outcomes = pair.first.outcome.value, pair.second.outcome.value
+        if _UNSUPPORTED in outcomes:
+            return ("claims", *outcomes, _worse(pair).message)
+        return ("answers", *outcomes, pair.check, pair.trait("dtype"))
 
     judged = Counter(place(pair) for pair in pairs)
     changed = [pair for pair in pairs if pair.first.outcome is not pair.second.outcome]
-    groups = _grouped(changed, lambda pair: (*place(pair), pair.second.outcome.value))
-    for (check, dtype, values, before, after), group in groups:
-        worse = group[0].first if before != "PASS" else group[0].second
+    for _, group in _grouped(changed, kind):
         yield VerdictChange(
-            check, dtype, values, before, after, len(group),
-            judged[check, dtype, values, before], group[0].case_id, worse.message,
-        )  # fmt: skip
+            checks=_distinct(pair.check for pair in group),
+            dtypes=_distinct(pair.trait("dtype") for pair in group),
+            values=_distinct(pair.trait("values") or pair.trait("logits") for pair in group),
+            before=group[0].first.outcome.value,
+            after=group[0].second.outcome.value,
+            changed=len(group),
+            of=sum(judged[of_one] for of_one in {place(pair) for pair in group}),
+            case_id=group[0].case_id,
+            message=_worse(group[0]).message,
+        )
+
+
+def _worse(pair: VerdictPair) -> Verdict:
+    return pair.second if pair.first.outcome is Outcome.PASS else pair.first
+
+
+def _distinct(names: Iterable[str]) -> tuple[str, ...]:
+    return tuple(sorted(set(names)))
+
+
+def _some(names: Sequence[str]) -> str:
+    """All of a few names; of many the first, and how many more."""
+    shown = " and ".join(names[:_NAMES_SHOWN])
+    return shown if len(names) <= _NAMES_SHOWN else f"{shown} and {len(names) - _NAMES_SHOWN} more"
 
 
 def _bits(pair: VerdictPair) -> tuple[object, object] | None:

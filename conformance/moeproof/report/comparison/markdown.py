@@ -69,9 +69,7 @@ def _changes(comparison: Comparison) -> str:
         return ""
     rows = (
         (
-            change.check,
-            change.dtype,
-            change.values,
+            change.place,
             f"{change.before} → {change.after}",
             f"{change.changed} of {change.of}",
             f"`{change.case_id}`",
@@ -79,7 +77,7 @@ def _changes(comparison: Comparison) -> str:
         )
         for change in comparison.changes[:_LONGEST_LIST]
     )
-    headings = ("check", "dtype", "values", "verdict", "cases", "first", "what was said of it")
+    headings = ("check, dtype, values", "verdict", "cases", "first", "what was said of it")
     return f"### Verdicts that changed\n\n{_table(headings, rows)}"
 
 
