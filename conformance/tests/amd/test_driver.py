@@ -42,6 +42,24 @@ def test_an_access_out_of_bounds_is_caught_and_named() -> None:
     assert "of 'w_ptr', which has 30720 bytes" in verdict.message
 
 
+@pytest.mark.parametrize(
+    ("name", "outcome", "message"),
+    [
+        ("nothing_removed", Outcome.PASS, ""),
+        ("without_barriers", Outcome.ERROR, "RaceError: kernel"),
+        ("without_selects", Outcome.ERROR, "MemoryFault: kernel"),
+    ],
+)
+def test_faults_of_the_machine_code_are_caught(name: str, outcome: Outcome, message: str) -> None:
+    """What no test of the source can see: the compiler's barriers, and what keeps lanes in bounds."""
+    case_id = "T33-H64-I48-E8-K2-bf16/zipf/random/contiguous/7"
+    subject = Subject(f"{_SUBJECTS.with_name('edited_binaries.py')}:{name}", "gfx942", 120.0)
+    with IsolatedJudge(subject) as judge:
+        judge.start()
+        verdict = judge.judge_check(case_id, "memory")
+    assert (verdict.outcome, verdict.message[: len(message)]) == (outcome, message)
+
+
 @pytest.mark.parametrize("layout", [Layout.CONTIGUOUS, Layout.OFFSET, Layout.ROW_PADDED])
 def test_guard_zones_are_out_of_bounds(layout: Layout) -> None:
     placed = place(np.ones((3, 4), np.float32), layout=layout, device=torch.device("cpu"))
