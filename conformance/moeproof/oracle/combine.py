@@ -102,7 +102,7 @@ def _sum_of_products(
         slots.combine(magnitude * outputs.carried),
         slots.combine(magnitude * slots.weight_of_expert(weight) * outputs.carried_squares),
     )
-    total = _sum(slots, weighted, outputs.overflow)
+    total = _sum(slots, weight, weighted, outputs.overflow)
     total = replace(total, bound=total.bound + carried)
     if rules.profile.expert_output == "no":
         return total
@@ -113,7 +113,7 @@ def _sum_of_products(
     scale = slots.combine(np.maximum(magnitude, np.ones_like(magnitude)))
     subnormal = scale * (rules.fmt.smallest_subnormal / 2)
     unit = rules.fmt.unit_roundoff
-    squares = slots.combine(weighted.value**2)
+    squares = slots.combine(_repetition(slots, weight) * weighted.value**2)
     return replace(
         total,
         bound=total.bound + unit * total.reach + subnormal,
@@ -136,7 +136,7 @@ def _sum_of_rounded(
     if rules.profile.weights_applied != "after":
         term, may_overflow = rules.rounded(term, "yes")
         overflow = overflow | may_overflow
-    return _sum(slots, term, overflow)
+    return _sum(slots, weight, term, overflow)
 
 
 def _rounded_after_every_addition(total: _Sum, additions: Float64Array, rules: Rules) -> _Sum:
@@ -154,12 +154,23 @@ def _rounded_after_every_addition(total: _Sum, additions: Float64Array, rules: R
     return replace(total, overflow=total.overflow | ~(total.reach < rules.fmt.largest))
 
 
-def _sum(slots: ActiveSlots, terms: Estimate, overflow: BoolArray) -> _Sum:
+def _sum(slots: ActiveSlots, weight: Float64Array, terms: Estimate, overflow: BoolArray) -> _Sum:
     return _Sum(
         value=slots.combine(terms.value),
         bound=slots.combine(terms.error),
         emulated=slots.combine(terms.emulated),
-        variance=slots.combine(terms.variance),
+        variance=slots.combine(_repetition(slots, weight) * terms.variance),
         magnitude=slots.combine(np.abs(terms.value)),
         overflow=slots.any(overflow),
     )
+
+
+def _repetition(slots: ActiveSlots, weight: Float64Array) -> Float64Array:
+    """What a slot's variance counts for: more than 1 where its token names the expert again.
+
+    Slots of one token and one expert err alike: their errors add up before they are squared, and
+    w1^2 + w2^2 becomes (|w1| + |w2|)^2.
+    """
+    magnitude = np.abs(weight)
+    together = slots.weight_of_expert(weight)
+    return np.divide(together, magnitude, out=np.ones_like(magnitude), where=magnitude > 0)
