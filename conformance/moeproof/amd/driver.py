@@ -13,7 +13,7 @@ import torch
 
 from moeproof.amd.code_object import CodeObject, load_code_object
 from moeproof.amd.launch import LaunchFigures, launch
-from moeproof.amd.lds import LdsRace
+from moeproof.amd.lds_record import LdsRace
 from moeproof.amd.memory import AddressSpace
 from moeproof.architectures import ARCHITECTURES
 from moeproof.owned_memory import owned_bytes

@@ -51,7 +51,7 @@ def test_an_access_out_of_bounds_is_caught_and_named() -> None:
     ],
 )
 def test_faults_of_the_machine_code_are_caught(name: str, outcome: Outcome, message: str) -> None:
-    """What no test of the source can see: the compiler's barriers, and what keeps lanes in bounds."""
+    """What no test of the source sees: the compiler's barriers, and what keeps lanes in bounds."""
     case_id = "T33-H64-I48-E8-K2-bf16/zipf/random/contiguous/7"
     subject = Subject(f"{_SUBJECTS.with_name('edited_binaries.py')}:{name}", "gfx942", 120.0)
     with IsolatedJudge(subject) as judge:
