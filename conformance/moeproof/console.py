@@ -24,6 +24,13 @@ _STYLES = {
 }
 
 
+def print_warnings(warnings: Sequence[str]) -> None:
+    """A line each, on standard error."""
+    console = Console(stderr=True)
+    for warning in warnings:
+        console.print(f"warning: {warning}", style="yellow", markup=False, highlight=False)
+
+
 class RunProgress:
     """A bar on a terminal; elsewhere a line every few seconds. Use as a context manager."""
 

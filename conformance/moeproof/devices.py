@@ -10,12 +10,12 @@ from __future__ import annotations
 import os
 import platform
 import sys
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from moeproof.architectures import ARCHITECTURES
 
@@ -27,7 +27,8 @@ EMULATED_DEVICES = tuple(
 )
 """AMD GPUs whose machine code can be executed on the CPU."""
 
-DEVICE_NAMES = ("cpu", "cuda", "rocm", *EMULATED_DEVICES)
+GPU_DEVICES = ("cuda", "rocm")
+DEVICE_NAMES = ("cpu", *GPU_DEVICES, *EMULATED_DEVICES)
 _KERNEL_MODULES = Path("/sys/module")
 _EMULATOR_MODULES = ("elftools", "msgpack", "tinygrad", "triton")
 
@@ -59,8 +60,8 @@ _VENDORS = {
     "rocm": _Vendor(
         device_node="/dev/kfd",
         visibility_variables=(
-            "ROCR_VISIBLE_DEVICES",
             "HIP_VISIBLE_DEVICES",
+            "ROCR_VISIBLE_DEVICES",
             "CUDA_VISIBLE_DEVICES",
         ),
         container=_DOCKER_RUN.format(
@@ -89,7 +90,7 @@ class Device:
     @property
     def is_gpu(self) -> bool:
         """Tensors live on a GPU."""
-        return self.name in _VENDORS
+        return self.name in GPU_DEVICES
 
     @property
     def is_emulated(self) -> bool:
@@ -108,8 +109,8 @@ def resolve_device(name: str) -> Device:
     """The device of that name, checked to be usable here.
 
     Raises ``DeviceError`` for an unknown name, for a missing torch, for a torch built for another
-    vendor, and where torch sees no GPU; the message lists what was found and how to start a
-    container that has the device.
+    vendor, where torch sees no GPU, and where ``visibility_variable`` does; the message lists what
+    was found and how to start a container that has the device.
     """
     device = Device(name)
     torch = _import_torch(name)
@@ -117,6 +118,7 @@ def resolve_device(name: str) -> Device:
         _require_emulator(name)
     if not device.is_gpu:
         return device
+    visibility_variable(name, os.environ)
     builds = {"cuda": torch.version.cuda, "rocm": torch.version.hip}
     # A HIP build may report a CUDA version as well, so HIP decides whose build it is.
     built_for = "rocm" if builds["rocm"] else "cuda" if builds["cuda"] else None
@@ -169,20 +171,43 @@ def describe(device: Device) -> dict[str, str]:
     import torch
 
     properties = torch.cuda.get_device_properties(device.torch_device)
+    name, architecture = describe_gpu(device.name, properties)
     if device.name == "rocm":
-        # "gfx942:sramecc+:xnack-": the target's features follow its name.
-        architecture = properties.gcnArchName.split(":")[0]
         driver, runtime = _driver_version("amdgpu"), f"HIP {torch.version.hip}"
     else:
-        architecture = f"sm_{properties.major}{properties.minor}"
         driver, runtime = _driver_version("nvidia"), f"CUDA {torch.version.cuda}"
     return {
-        "name": properties.name,
+        "name": name,
         "architecture": architecture,
         "memory": _gibibytes(properties.total_memory),
         "driver": driver,
         "runtime": runtime,
     }
+
+
+def describe_gpu(device: str, properties: Any) -> tuple[str, str]:
+    """A GPU's name and architecture (``sm_90``, ``gfx942``), from torch's properties of it."""
+    if device == "rocm":
+        # "gfx942:sramecc+:xnack-": the target's features follow its name.
+        return properties.name, properties.gcnArchName.split(":")[0]
+    return properties.name, f"sm_{properties.major}{properties.minor}"
+
+
+def visibility_variable(device: str, environ: Mapping[str, str]) -> str:
+    """The environment variable that chooses among the GPUs of ``cuda`` or ``rocm``.
+
+    That is the one which is set, else the vendor's own. Raises ``DeviceError`` where two are set,
+    since each renumbers what the other leaves, or one that this vendor's GPUs do not follow.
+    """
+    allowed = _VENDORS[device].visibility_variables
+    given = [variable for variable in _VENDORS["rocm"].visibility_variables if variable in environ]
+    if len(given) > 1 or not set(given) <= set(allowed):
+        found = " and ".join(f"{variable}={environ[variable]!r}" for variable in given)
+        raise DeviceError(
+            f"device {device!r}: {found} in the environment; at most one may be set, "
+            f"allowed: {', '.join(allowed)}"
+        )
+    return given[0] if given else allowed[0]
 
 
 def preflight(name: str) -> str:
@@ -202,7 +227,7 @@ def preflight(name: str) -> str:
 
 
 def main(arguments: list[str]) -> int:
-    """Print the preflight's line and return 0, or its explanation and return 1."""
+    """Print the preflight's line and return 0, or its explanation and return 2."""
     if len(arguments) != 1:
         print(
             f"usage: python -m moeproof.devices {{{','.join(DEVICE_NAMES)}}}",
@@ -213,7 +238,7 @@ def main(arguments: list[str]) -> int:
         print(preflight(arguments[0]))
     except DeviceError as error:
         print(error, file=sys.stderr)
-        return 1
+        return 2
     return 0
 
 

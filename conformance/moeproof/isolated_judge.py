@@ -14,6 +14,7 @@ from moeproof.implementation import ImplementationError
 from moeproof.planned_case import PlannedCase
 from moeproof.verdict import Outcome, Verdict
 from moeproof.worker_messages import CheckBegins, DescribeRun, Fault, JudgeCheck, Refused, Subject
+from moeproof.worker_places import GpuLease
 from moeproof.worker_process import WorkerDeathError, WorkerProcess
 
 if TYPE_CHECKING:
@@ -34,8 +35,10 @@ class IsolatedJudge:
     A context manager; leaving it kills the worker.
     """
 
-    def __init__(self, subject: Subject) -> None:
+    def __init__(self, subject: Subject, lease: GpuLease | None = None) -> None:
+        """With a lease, each worker sees that GPU alone. The caller lets go of it after closing."""
         self.subject = subject
+        self._lease = lease
         self._worker: WorkerProcess | None = None
         self._changing_worker = threading.Lock()
         self._killed = False
@@ -134,7 +137,7 @@ class IsolatedJudge:
         with self._changing_worker:
             if self._killed:
                 raise ImplementationError("the run was stopped")
-            self._worker = worker = WorkerProcess(self.subject)
+            self._worker = worker = WorkerProcess(self.subject, self._lease)
         self._await_ready(worker)
 
     def _await_ready(self, worker: WorkerProcess) -> None:

@@ -5,18 +5,26 @@ Installed beside any pytest run, so it costs nothing and changes nothing unless 
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from moeproof import rounding_conclusion
-from moeproof.devices import DEVICE_NAMES
+from moeproof.devices import DEVICE_NAMES, GPU_DEVICES, DeviceError
 from moeproof.verdict import Outcome, Verdict
 
+if TYPE_CHECKING:
+    from moeproof.isolated_judge import IsolatedJudge
+    from moeproof.worker_places import WorkerPlaces
+
 _PLAN = "moeproof_plan"
+_GPUS = "moeproof_gpus"
+_PATIENCE_SECONDS = 10.0
 _VERDICT_LINE = "moeproof_verdict"
 VERDICT = pytest.StashKey[Verdict]()
 """What a test found."""
@@ -54,6 +62,20 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError(NEEDED)
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
+    """``-n auto``: one worker a GPU. pytest-xdist's own answer stands where nothing needs one."""
+    device = config.getoption("--moeproof-device")
+    if config.getoption("--implementation") is None or device not in GPU_DEVICES:
+        return None
+    from moeproof.worker_places import WorkerPlaces
+
+    try:
+        return WorkerPlaces.on(device, "auto").workers
+    except DeviceError as error:
+        raise pytest.UsageError(str(error)) from error
+
+
 def _is_of_suite(argument: str) -> bool:
     """Whether a command line argument asks for the suite by its module's name or by a path."""
     location = argument.partition("::")[0].partition("[")[0]
@@ -68,7 +90,6 @@ class Conformance:
 
     def __init__(self, config: pytest.Config) -> None:
         # Here, so that other pytest runs need not import it.
-        from moeproof.isolated_judge import IsolatedJudge
         from moeproof.worker_messages import Subject
 
         self._config = config
@@ -80,7 +101,40 @@ class Conformance:
             device=config.getoption("--moeproof-device"),
             timeout_seconds=config.getoption("--moeproof-timeout"),
         )
-        self.judge = IsolatedJudge(self._subject)
+        self._resources = ExitStack()
+
+    @cached_property
+    def judge(self) -> IsolatedJudge:
+        """This process's, on a GPU of its own if the device is one.
+
+        A process that pytest-xdist starts in place of a crashed one waits for that one's worker,
+        which may have a check under way: until then no GPU is free.
+        """
+        patience_seconds = _PATIENCE_SECONDS
+        if self._xdist_input is not None:
+            patience_seconds += self._subject.timeout_seconds
+        return self._resources.enter_context(self._a_judge(patience_seconds))
+
+    @contextmanager
+    def _a_judge(self, patience_seconds: float) -> Iterator[IsolatedJudge]:
+        from moeproof.isolated_judge import IsolatedJudge
+
+        with (
+            self._places.place(patience_seconds=patience_seconds) as lease,
+            IsolatedJudge(self._subject, lease) as judge,
+        ):
+            yield judge
+
+    @cached_property
+    def _places(self) -> WorkerPlaces:
+        """Where this run's processes judge; those of pytest-xdist are told by their controller."""
+        from moeproof.gpus import Gpu
+        from moeproof.worker_places import WorkerPlaces
+
+        if self._xdist_input is not None:
+            gpus = tuple(Gpu.from_row(row) for row in self._xdist_input[_GPUS])
+            return WorkerPlaces(self._xdist_input["workercount"], gpus)
+        return WorkerPlaces.on(self._subject.device, len(self._config.getoption("tx", ())) or 1)
 
     @cached_property
     def plan(self) -> list[tuple[str, str]]:
@@ -107,9 +161,7 @@ class Conformance:
 
     def pytest_sessionstart(self, session: pytest.Session) -> None:
         """Load the implementation before anything is collected: a wrong name is a usage error."""
-        from moeproof.devices import DeviceError
         from moeproof.implementation import ImplementationError
-        from moeproof.isolated_judge import IsolatedJudge
 
         if self._xdist_input is not None or self._config.getoption("collectonly"):
             return
@@ -119,15 +171,18 @@ class Conformance:
             if self._config.getoption("dist", "no") == "no":
                 self.judge.start()
             else:
-                with IsolatedJudge(self._subject) as judge:
+                # With its GPU, which a worker is to have.
+                with self._a_judge(_PATIENCE_SECONDS) as judge:
                     judge.start()
+            self._tell(self._places.warnings)
         except (ImplementationError, DeviceError) as error:
             raise pytest.UsageError(str(error)) from error
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node: Any) -> None:
-        """One plan for all workers of pytest-xdist's."""
+        """One plan and one list of GPUs for all workers of pytest-xdist's."""
         node.workerinput[_PLAN] = self.plan
+        node.workerinput[_GPUS] = [asdict(gpu) for gpu in self._places.gpus]
 
     @pytest.hookimpl(hookwrapper=True)
     def pytest_runtest_makereport(self, item: pytest.Item) -> Generator[None, Any, None]:
@@ -165,11 +220,16 @@ class Conformance:
             if conclusion.reproducer:
                 terminalreporter.write_line(f"  {conclusion.reproducer}")
 
+    def _tell(self, warnings: Iterable[str]) -> None:
+        reporter: Any = self._config.pluginmanager.get_plugin("terminalreporter")
+        for warning in warnings:
+            reporter.write_line(f"moeproof: warning: {warning}", yellow=True)
+
     def _conclusions(self) -> tuple[rounding_conclusion.RoundingConclusion, ...]:
         return rounding_conclusion.conclude(self._rounding)
 
     def pytest_unconfigure(self) -> None:
-        self.judge.close()
+        self._resources.close()
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_make_scheduler(self, config: pytest.Config, log: Any) -> Any:

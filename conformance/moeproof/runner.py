@@ -19,6 +19,7 @@ from moeproof.isolated_judge import IsolatedJudge
 from moeproof.planned_case import PlannedCase
 from moeproof.verdict import Verdict
 from moeproof.worker_messages import Subject
+from moeproof.worker_places import WorkerPlaces, Workers
 
 if TYPE_CHECKING:
     from moeproof.report.metadata import RunMetadata
@@ -31,14 +32,14 @@ def run(
     *,
     implementation: str,
     device: str,
-    workers: int,
+    workers: Workers,
     timeout_seconds: float,
 ) -> Iterator[Verdict]:
     """One verdict for each check of each planned case, in the order in which cases are done.
 
     Raises:
         ImplementationError: the implementation cannot be loaded; nothing has been judged.
-        DeviceError: the device is unknown or missing; nothing has been judged.
+        DeviceError: the device is unknown, missing or occupied; nothing has been judged.
     """
     subject = Subject(implementation, device, timeout_seconds)
     with JudgePool(subject, workers=workers) as pool:
@@ -50,13 +51,15 @@ class JudgePool:
 
     Raises, on entering:
         ImplementationError: the implementation cannot be loaded.
-        DeviceError: the device is unknown or missing.
+        DeviceError: the device is unknown, missing or occupied.
     """
 
-    def __init__(self, subject: Subject, *, workers: int) -> None:
-        if workers < 1:
-            raise ValueError(f"workers must be at least 1, got {workers}")
-        self._judges = [IsolatedJudge(subject) for _ in range(workers)]
+    def __init__(self, subject: Subject, *, workers: Workers) -> None:
+        self._subject = subject
+        self._workers = workers
+        self._judges: list[IsolatedJudge] = []
+        self.warnings: tuple[str, ...] = ()
+        """What is to be told about the device, once entered."""
 
     def metadata(self, profile: str) -> RunMetadata:
         """What a report says about a run of this profile."""
@@ -101,9 +104,12 @@ class JudgePool:
                 raise
 
     def __enter__(self) -> JudgePool:
+        places = WorkerPlaces.on(self._subject.device, self._workers)
+        self.warnings = places.warnings
         with ExitStack() as stack:
-            for judge in self._judges:
-                stack.enter_context(judge)
+            for _ in range(places.workers):
+                lease = stack.enter_context(places.place())
+                self._judges.append(stack.enter_context(IsolatedJudge(self._subject, lease)))
             with self._threads() as threads:
                 for started in as_completed([threads.submit(j.start) for j in self._judges]):
                     started.result()

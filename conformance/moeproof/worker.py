@@ -1,6 +1,7 @@
-"""The child process in which an implementation runs: ``python -m moeproof.worker FD``.
+"""The child process in which an implementation runs: ``python -m moeproof.worker FD [FD ...]``.
 
-``FD`` is the worker's end of the pipe to its supervisor. Standard output and standard error
+The first ``FD`` is the worker's end of the pipe to its supervisor; the others are the lease of its
+GPU, which it holds by keeping them open. Standard output and standard error
 belong to the implementation; the protocol never passes through them.
 """
 
@@ -84,7 +85,8 @@ def _load(pipe: Pipe, subject: Subject) -> LoadedSubject | None:
 def main(arguments: list[str]) -> None:
     """Serve the supervisor at the other end of the pipe."""
     pipe: Pipe = Connection(int(arguments[0]))
-    os.set_inheritable(pipe.fileno(), False)
+    for inherited in arguments:
+        os.set_inheritable(int(inherited), False)
     # The implementation may close or replace standard error; this one stays.
     error_output = os.dup(2)
     faulthandler.enable(error_output)

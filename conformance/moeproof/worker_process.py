@@ -14,6 +14,7 @@ from multiprocessing.connection import wait
 from typing import Any
 
 from moeproof.worker_messages import CHECK_MARK, Subject
+from moeproof.worker_places import GpuLease
 
 _TAIL_BYTES = 16_384
 _POLL_SECONDS = 0.25
@@ -49,20 +50,24 @@ class WorkerDeathError(Exception):
 class WorkerProcess:
     """One process that runs :mod:`moeproof.worker`, in a process group of its own."""
 
-    def __init__(self, subject: Subject) -> None:
+    def __init__(self, subject: Subject, lease: GpuLease | None = None) -> None:
+        """Start it, on a GPU that the caller has leased and that it goes on holding itself."""
         self._tail = b""
         self._killed = False
         self._pipe, theirs = Pipe()
         output, their_output = os.pipe()
+        leased = lease.files if lease is not None else ()
+        where = lease.environment if lease is not None else {}
         with theirs:
+            inherited = (theirs.fileno(), *leased)
             try:
                 self._process = subprocess.Popen(
-                    [sys.executable, "-m", "moeproof.worker", str(theirs.fileno())],
+                    [sys.executable, "-m", "moeproof.worker", *map(str, inherited)],
                     stdin=subprocess.DEVNULL,
                     stdout=their_output,
                     stderr=their_output,
-                    pass_fds=[theirs.fileno()],
-                    env={**_ONE_THREAD, **os.environ, "PYTHONUNBUFFERED": "1"},
+                    pass_fds=inherited,
+                    env={**_ONE_THREAD, **os.environ, **where, "PYTHONUNBUFFERED": "1"},
                     start_new_session=True,
                 )
             finally:

@@ -180,7 +180,7 @@ def test_the_exit_status_tells_whether_the_device_is_there(capsys, pretend_build
     pretend_build()
     assert main(["cpu"]) == 0
     assert capsys.readouterr().out.startswith("cpu: ")
-    assert main(["cuda"]) == 1
+    assert main(["cuda"]) == 2
     captured = capsys.readouterr()
     assert not captured.out
     assert "docker run" in captured.err

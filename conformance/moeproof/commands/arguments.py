@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 from moeproof.devices import DEVICE_NAMES
+from moeproof.worker_places import Workers
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
@@ -37,7 +38,7 @@ def add_device(parser: argparse.ArgumentParser) -> None:
 
 
 def add_workers(parser: argparse.ArgumentParser) -> None:
-    """How many processes judge at a time."""
+    """How many processes work at a time, each on a core."""
     parser.add_argument(
         "-n",
         dest="workers",
@@ -46,6 +47,28 @@ def add_workers(parser: argparse.ArgumentParser) -> None:
         default=2,
         help="worker processes (default: %(default)s)",
     )
+
+
+def add_placed_workers(parser: argparse.ArgumentParser) -> None:
+    """How many processes judge at a time, each on a GPU if the device is one."""
+    parser.add_argument(
+        "-n",
+        dest="workers",
+        metavar="WORKERS",
+        type=_workers,
+        default=2,
+        help="worker processes; more than GPUs share them; auto: one a GPU, or one a core where "
+        "there is no GPU (default: %(default)s)",
+    )
+
+
+def _workers(text: str) -> Workers:
+    if text == "auto":
+        return "auto"
+    try:
+        return int(positive(int)(text))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"must be a number or auto, got {text!r}") from error
 
 
 def positive(number: type[int] | type[float]) -> Callable[[str], int | float]:

@@ -6,9 +6,11 @@ import argparse
 import secrets
 from pathlib import Path
 
-from moeproof.commands.arguments import Commands, add_subject, add_workers, positive
+from moeproof.commands.arguments import Commands, add_placed_workers, add_subject, positive
+from moeproof.console import print_warnings
 from moeproof.usage_error import UsageError
 from moeproof.worker_messages import Subject
+from moeproof.worker_places import WorkerPlaces
 
 _PROFILES = ("pr", "nightly", "debug")
 
@@ -43,7 +45,7 @@ def add_parser(commands: Commands) -> None:
         type=Path,
         help="write fuzz.json into this folder, and the failures if there is no --database",
     )
-    add_workers(parser)
+    add_placed_workers(parser)
 
 
 def fuzz_command(arguments: argparse.Namespace) -> int:
@@ -70,7 +72,9 @@ def fuzz_command(arguments: argparse.Namespace) -> int:
         breadcrumb=report and report / "under_way.txt",
     )
     print(f"profile {plan.profile.name}, seed {plan.seed}, {arguments.minutes:g} minutes")
-    result = fuzz(plan, workers=arguments.workers, watch=FuzzProgress(plan).watch)
+    places = WorkerPlaces.on(arguments.device, arguments.workers)
+    print_warnings(places.warnings)
+    result = fuzz(plan, places=places, watch=FuzzProgress(plan).watch)
     print(describe_result(result, plan))
     keep_in = database or (report and report / "regressions")
     if keep_in is not None:

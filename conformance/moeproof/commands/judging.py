@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
-from moeproof.console import RunProgress
+from moeproof.console import RunProgress, print_warnings
 from moeproof.planned_case import PlannedCase
 from moeproof.report import CutReport, ReportWriter, RunMetadata, Shard
 from moeproof.report.identity import deciding_differences
@@ -16,6 +16,7 @@ from moeproof.rounding_conclusion import conclude
 from moeproof.runner import JudgePool, Subject
 from moeproof.usage_error import UsageError
 from moeproof.verdict import Outcome, Verdict
+from moeproof.worker_places import Workers
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ def judge_plan(
     *,
     subject: Subject,
     profile: str,
-    workers: int,
+    workers: Workers,
     recording: Recording | None = None,
 ) -> list[Verdict]:
     """One verdict for each check of each planned case; those of an earlier part come first.
@@ -50,6 +51,7 @@ def judge_plan(
     """
     with ExitStack() as stack:
         pool = stack.enter_context(JudgePool(subject, workers=workers))
+        print_warnings(pool.warnings)
         verdicts: list[Verdict] = []
         writer = None
         if recording is not None:

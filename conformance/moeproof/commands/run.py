@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from moeproof.case_id import parse_case_id
-from moeproof.commands.arguments import Commands, add_subject, add_workers
+from moeproof.commands.arguments import Commands, add_placed_workers, add_subject
 from moeproof.commands.judging import Recording, exit_code, judge_plan
 from moeproof.console import print_summary
 from moeproof.planned_case import PlannedCase
@@ -61,7 +61,7 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
         type=_shard,
         help="judge one of so many parts of the cases; see moeproof merge",
     )
-    add_workers(parser)
+    add_placed_workers(parser)
 
 
 def _add_replay(parser: argparse.ArgumentParser) -> None:

@@ -19,6 +19,7 @@ from moeproof.fuzz.hunt import Event, Hunt, HuntPlan, Started
 from moeproof.fuzz.tally import Failure, Tally
 from moeproof.implementation import ImplementationError
 from moeproof.report.metadata import RunMetadata
+from moeproof.worker_places import WorkerPlaces
 
 if TYPE_CHECKING:
     # Generic for the type checker alone.
@@ -56,7 +57,7 @@ class _News:
 def fuzz(
     plan: HuntPlan,
     *,
-    workers: int,
+    places: WorkerPlaces,
     watch: Callable[[Event, Tally], None] = lambda event, tally: None,
 ) -> FuzzResult:
     """Hunt until the time is over or the profile's number of failures is reached.
@@ -64,7 +65,7 @@ def fuzz(
     Args:
         plan: of the first hunt; the others have seeds and breadcrumbs of their own, and leave the
             kept cases to it.
-        workers: hunts at a time.
+        places: as many hunts at a time, and the GPUs that they share out.
         watch: is told of every event, with the tally of all hunts at that time.
 
     Raises:
@@ -72,10 +73,11 @@ def fuzz(
         DeviceError: the device is missing.
     """
     metadata: RunMetadata | None = None
-    tallies = [Tally() for _ in range(workers)]
+    tallies = [Tally() for _ in range(places.workers)]
     failures: list[Failure] = []
     with ExitStack() as stack:
-        lanes = {stack.enter_context(_lane(plan, index)): index for index in range(workers)}
+        indices = range(places.workers)
+        lanes = {stack.enter_context(_lane(plan, places, index)): index for index in indices}
         while lanes and len(failures) < plan.profile.most_failures:
             for pipe in wait(list(lanes)):
                 assert isinstance(pipe, Connection)
@@ -104,7 +106,7 @@ def _receive(pipe: Pipe) -> _News:
 
 
 @contextmanager
-def _lane(plan: HuntPlan, index: int) -> Iterator[Pipe]:
+def _lane(plan: HuntPlan, places: WorkerPlaces, index: int) -> Iterator[Pipe]:
     """A hunt in a process, ended on leaving; its breadcrumb stays if that is by an error."""
     breadcrumb = plan.breadcrumb and plan.breadcrumb.with_suffix(
         f".{index}{plan.breadcrumb.suffix}"
@@ -118,7 +120,7 @@ def _lane(plan: HuntPlan, index: int) -> Iterator[Pipe]:
     ours, theirs = _PROCESSES.Pipe(duplex=False)
     with ours:
         with theirs:
-            process = _PROCESSES.Process(target=_hunt, args=(own, theirs))
+            process = _PROCESSES.Process(target=_hunt, args=(own, places, theirs))
             process.start()
         try:
             yield ours
@@ -131,16 +133,19 @@ def _lane(plan: HuntPlan, index: int) -> Iterator[Pipe]:
             breadcrumb.unlink(missing_ok=True)
 
 
-def _hunt(plan: HuntPlan, pipe: Pipe) -> None:
+def _hunt(plan: HuntPlan, places: WorkerPlaces, pipe: Pipe) -> None:
     """Run in the process: hunt and tell. An orderly end kills the worker, too."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    hunt = Hunt(plan, lambda event: pipe.send(_News(event, deepcopy(hunt.tally))))
+    tally = Tally()
     try:
         try:
-            hunt.run()
+            with places.place() as lease:
+                hunt = Hunt(plan, lambda event: pipe.send(_News(event, deepcopy(tally))), lease)
+                tally = hunt.tally
+                hunt.run()
         except (ImplementationError, DeviceError) as error:
-            pipe.send(_News(error, hunt.tally))
-        pipe.send(_News(None, hunt.tally))
+            pipe.send(_News(error, tally))
+        pipe.send(_News(None, tally))
     except (KeyboardInterrupt, BrokenPipeError):
         pass  # the one who watches is gone, or wants no more
     finally:

@@ -29,6 +29,7 @@ from moeproof.report.metadata import RunMetadata
 from moeproof.strategies import cases
 from moeproof.verdict import Outcome, Verdict
 from moeproof.worker_messages import Subject
+from moeproof.worker_places import GpuLease
 
 # A failure that depends on earlier calls is looked for after this many of them.
 _EARLIER_CALLS = (1, 4, 16, 64)
@@ -87,10 +88,13 @@ class Hunt:
         tally: the counts so far.
     """
 
-    def __init__(self, plan: HuntPlan, announce: Callable[[Event], None]) -> None:
+    def __init__(
+        self, plan: HuntPlan, announce: Callable[[Event], None], lease: GpuLease | None = None
+    ) -> None:
         self._plan = plan
         self._announce = announce
-        self._judge = IsolatedJudge(plan.subject)
+        self._lease = lease
+        self._judge = IsolatedJudge(plan.subject, lease)
         self._history: deque[str] = deque(maxlen=_EARLIER_CALLS[-1])
         self._started = self._deadline = 0.0
         self._broken: str | None = None
@@ -185,7 +189,7 @@ class Hunt:
         return None
 
     def _fails_after(self, earlier: tuple[str, ...], case: AnyCase, bad: Verdict) -> bool:
-        with IsolatedJudge(self._plan.subject) as fresh:
+        with IsolatedJudge(self._plan.subject, self._lease) as fresh:
             device = self._plan.subject.device
             for before in map(parse_case_id, earlier):
                 fresh.judge(PlannedCase(before, planned_checks(before, device)))
