@@ -132,7 +132,7 @@ def cosine(a: Array) -> Array:
     return np.cos(2 * np.pi * a.astype(np.float64)).astype(np.float32)
 
 
-def fraction(a: Array) -> Array:
+def fraction(a: Array) -> Any:
     """v_fract_f32: a - floor(a), below 1."""
     below_one = np.nextafter(a.dtype.type(1), a.dtype.type(0))
     return np.minimum(a - np.floor(a), below_one)
@@ -143,7 +143,7 @@ def load_exponent(a: Array, exponent: Array) -> Array:
     return np.ldexp(a, exponent)
 
 
-def mantissa(a: Array) -> Array:
+def mantissa(a: Array) -> Any:
     """v_frexp_mant: in [0.5, 1); infinities and NaN as they are."""
     return np.frexp(a)[0]
 
@@ -160,7 +160,7 @@ def _biased(a: Array) -> Array:
     )
 
 
-def _is_denormal(a: Array) -> Array:
+def _is_denormal(a: Array) -> Any:
     return (a != 0) & (np.abs(a) < _SMALLEST_NORMAL)
 
 
@@ -180,7 +180,7 @@ def division_scale(s0: Array, denominator: Array, numerator: Array) -> tuple[Arr
     far_apart = numerator_exponent - denominator_exponent >= 96
     inverse_denormal = (inverse != 0) & (np.abs(inverse) < float(_SMALLEST_NORMAL))
     quotient_denormal = (quotient != 0) & (np.abs(quotient) < float(_SMALLEST_NORMAL))
-    rules = [
+    rules: list[tuple[Array, Any, bool]] = [
         (invalid, np.float32(np.nan), False),
         (far_apart, np.where(is_denominator, scaled, s0), True),
         (_is_denormal(denominator), scaled, False),

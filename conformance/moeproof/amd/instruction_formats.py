@@ -158,7 +158,8 @@ class Format:
     def number_of(self, name: str) -> int | None:
         """The opcode of the instruction of this name; None if the format has none."""
         _, _, names = self._opcodes[0]
-        return next((number for number, known in names.items() if known == name), None)
+        numbers: dict[str, int] = {known: number for number, known in names.items()}
+        return numbers.get(name)
 
     def _enumeration(self, low: int) -> Any:
         return next(
@@ -269,7 +270,7 @@ def as_gfx942(raw: int) -> int | None:
     """
     word = raw & 0xFFFFFFFF
     if word >> 26 == _BUFFER_CDNA and word >> 18 & 0x7F in _INVALIDATIONS_GFX90A:
-        return raw & ~(0x7F << 18) | MUBUFOp.BUFFER_INV.value << 18
+        return raw & ~(0x7F << 18) | int(MUBUFOp.BUFFER_INV.value) << 18
     if word >> 23 == _PACKED_CDNA:
         number = word >> 16 & 0x7F
         if number in _OTHER_PRODUCTS_GFX90A:

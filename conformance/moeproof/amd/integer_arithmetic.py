@@ -20,11 +20,11 @@ _LOW24 = np.uint32(0xFFFFFF)
 _32 = np.uint64(32)
 
 
-def shift_left(a: Array, count: Array) -> Array:
+def shift_left(a: Array, count: Array) -> Any:
     return a << (count & _width_mask(a))
 
 
-def shift_right(a: Array, count: Array) -> Array:
+def shift_right(a: Array, count: Array) -> Any:
     """Arithmetic where `a` is signed."""
     return a >> (count & _width_mask(a))
 
@@ -49,16 +49,16 @@ def multiply_high_24_unsigned(a: Array, b: Array) -> Array:
     return multiply_high_unsigned(a & _LOW24, b & _LOW24)
 
 
-def low_24_signed(a: Array) -> Array:
+def low_24_signed(a: Array) -> Any:
     """int32 -> its low 24 bits, sign-extended."""
     return (a << 8) >> 8
 
 
-def multiply_24_signed(a: Array, b: Array) -> Array:
+def multiply_24_signed(a: Array, b: Array) -> Any:
     return low_24_signed(a) * low_24_signed(b)
 
 
-def extract_unsigned(a: Array, offset: Array, width: Array) -> Array:
+def extract_unsigned(a: Array, offset: Array, width: Array) -> Any:
     """v_bfe_u32: `width` bits of `a` from `offset` on; a width of 32 cannot be asked for."""
     ones = (np.uint32(1) << (width & _LOW5)) - np.uint32(1)
     return (a >> (offset & _LOW5)) & ones
@@ -93,10 +93,10 @@ def align_bytes(high: Array, low: Array, count: Array) -> Array:
     return align_bits(high, low, (count & np.uint32(3)) * np.uint32(8))
 
 
-def permute_bytes(high: Array, low: Array, selector: Array) -> Array:
+def permute_bytes(high: Array, low: Array, selector: Array) -> Any:
     """v_perm_b32: each byte of `selector` names a byte of high:low, a sign, 0 or 0xff."""
     whole = (high.astype(np.uint64) << _32) | low
-    result = np.uint32(0)
+    result: Any = np.uint32(0)
     for position in range(4):
         chosen = (selector >> np.uint32(8 * position)) & np.uint32(0xFF)
         # 8 to 11 repeat the sign of bytes 1, 3, 5 and 7.

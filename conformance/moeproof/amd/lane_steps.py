@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -21,7 +22,7 @@ def step_with_moved_lanes(
     fields = instruction.fields
     if instruction.encoding.endswith("_DPP16"):
         move = lanes.dpp_move(fields["dpp"], target.lanes)
-        options = {
+        options: dict[str, Any] = {
             "bound_control": bool(fields["bc"]),
             "fetch_inactive": bool(fields.get("fi", 0)),
             "row_mask": fields["row_mask"],
@@ -59,7 +60,7 @@ def step_with_moved_lanes(
 
 def lane_step(instruction: Instruction, target: Target) -> Step | None:
     """The step of an instruction of this module; None for any other."""
-    make = _MAKERS.get(instruction.name)
+    make = LANE_INSTRUCTIONS.get(instruction.name)
     return make(instruction, target) if make else None
 
 
@@ -175,7 +176,7 @@ def _through_crossbar(instruction: Instruction, target: Target) -> Step:
     return step
 
 
-_MAKERS: dict[str, Callable[[Instruction, Target], Step]] = {
+LANE_INSTRUCTIONS: dict[str, Callable[[Instruction, Target], Step]] = {
     "v_readfirstlane_b32": _read_first_lane,
     "v_readlane_b32": _read_lane,
     "v_writelane_b32": _write_lane,

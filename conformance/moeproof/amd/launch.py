@@ -15,8 +15,9 @@ from moeproof.amd.code_object import CodeObject, KernelDescription
 from moeproof.amd.decoding import UnknownInstruction
 from moeproof.amd.execution import Scheduler
 from moeproof.amd.kernel_arguments import kernarg_segment
-from moeproof.amd.lds import Lds, LdsRace
-from moeproof.amd.memory import AddressSpace
+from moeproof.amd.lds import Lds
+from moeproof.amd.lds_record import LdsRace
+from moeproof.amd.memory import AddressSpace, Allocation
 from moeproof.amd.state import FIRST_VECTOR, Gang, Waves
 from moeproof.amd.translate import Program, program_of
 
@@ -91,15 +92,26 @@ def launch(
     unwritten = 0
     try:
         for ids in _gangs(grid, num_warps):
-            gang = _gang(program, memory, num_warps, len(ids), shared_bytes, image.address)
+            scratch = _scratch(kernel, memory, len(ids) * num_warps)
+            gang = Gang(
+                memory=memory,
+                lds=Lds(
+                    workgroup_of_wave=np.repeat(np.arange(len(ids)), num_warps),
+                    size=max(shared_bytes, kernel.group_segment),
+                ),
+                workgroup=np.repeat(np.arange(len(ids)), num_warps),
+                lanes=kernel.wavefront_size,
+                code=image.address,
+                scratch=scratch.address if scratch else 0,
+                scratch_size=kernel.private_segment,
+            )
             waves = _start(program, gang, ids, num_warps, kernarg.address, segment)
-            scratch = gang.scratch
             try:
                 scheduler = Scheduler(program, waves, wave_order_seed=wave_order_seed)
                 executed += scheduler.run(_entry(kernel))
             finally:
                 if scratch:
-                    memory.release(memory.find(scratch))
+                    memory.release(scratch)
             races.extend(gang.lds.races)
             unwritten += gang.lds.unwritten_reads
     finally:
@@ -143,32 +155,12 @@ def _gangs(grid: tuple[int, int, int], num_warps: int) -> Iterator[NDArray[np.ui
         yield ids[first : first + size]
 
 
-def _gang(
-    program: Program,
-    memory: AddressSpace,
-    num_warps: int,
-    num_workgroups: int,
-    shared_bytes: int,
-    code: int,
-) -> Gang:
-    kernel = program.kernel
-    workgroup = np.repeat(np.arange(num_workgroups), num_warps)
-    scratch = 0
-    if kernel.private_segment:
-        lanes = num_workgroups * num_warps * kernel.wavefront_size
-        allocation = memory.allocate("scratch", lanes * kernel.private_segment)
-        assert allocation.array is not None
-        allocation.array[:] = _SCRATCH_POISON
-        scratch = allocation.address
-    return Gang(
-        memory=memory,
-        lds=Lds(workgroup_of_wave=workgroup, size=max(shared_bytes, kernel.group_segment)),
-        workgroup=workgroup,
-        lanes=kernel.wavefront_size,
-        code=code,
-        scratch=scratch,
-        scratch_size=kernel.private_segment,
-    )
+def _scratch(kernel: KernelDescription, memory: AddressSpace, waves: int) -> Allocation | None:
+    """Private memory of all lanes of a gang, poisoned; None if the kernel uses none."""
+    if not kernel.private_segment:
+        return None
+    size = waves * kernel.wavefront_size * kernel.private_segment
+    return memory.allocate("scratch", bytes([_SCRATCH_POISON]) * size)
 
 
 def _entry(kernel: KernelDescription) -> int:

@@ -75,7 +75,7 @@ def _addend(
         raise unknown(instruction, "a scalar register as a matrix")
     constant = source(instruction, "src2", target)
     kind = "i32" if "_i32_" in instruction.name else "f32"
-    return lambda waves: getattr(waves, kind)[constant][()]  # type: ignore[no-any-return]
+    return lambda waves: getattr(waves, kind)[constant][()]
 
 
 def _scales(instruction: Instruction) -> dict[str, Callable[[Waves], NDArray[np.uint8]]]:

@@ -111,7 +111,8 @@ def _scratch_addresses(instruction: Instruction, target: Target) -> Addresses:
         gang = waves.gang
         _check_scratch(waves, offset, size, store="store" in instruction.name)
         lane = waves.index[:, None] * waves.lanes + np.arange(waves.lanes)
-        return (gang.scratch + lane * gang.scratch_size + offset).astype(np.uint64)
+        own: NDArray[np.int64] = gang.scratch + lane * gang.scratch_size + offset
+        return own.astype(np.uint64)
 
     return addresses
 

@@ -206,7 +206,7 @@ class Waves:
         kind = np.dtype(dtype)
         return Views(lambda operand: self._view(operand, kind))
 
-    def _view(self, operand: int, kind: np.dtype[Any]) -> Array:
+    def _view(self, operand: int, kind: np.dtype[Any]) -> Any:
         if operand >= LITERAL:
             return _literal(operand - LITERAL, kind)
         if operand == MOVED and self._moved is not None:

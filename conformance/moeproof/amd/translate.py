@@ -150,13 +150,18 @@ def program_of(code: CodeObject, kernel_name: str) -> Program:
     return program
 
 
+def has_effect(name: str) -> bool:
+    """Whether an instruction of this name changes what is computed here."""
+    return name not in _NO_EFFECT and not name.startswith(_NO_EFFECT_PREFIXES)
+
+
 def step_of(instruction: Instruction, target: Target) -> Step | None:
     """The function that executes the instruction; None if nothing is to be done.
 
     Raises UnknownInstruction.
     """
     name = instruction.name
-    if name in _NO_EFFECT or name.startswith(_NO_EFFECT_PREFIXES):
+    if not has_effect(name):
         return None
     if name == "s_sendmsg" and instruction.fields["simm16"] == _DEALLOCATE_REGISTERS:
         return None

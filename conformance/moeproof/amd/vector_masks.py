@@ -138,7 +138,7 @@ def _class_test(instruction: Instruction, target: Target) -> Step:
     return step
 
 
-def _quiet(value: Array) -> Array:
+def _quiet(value: Array) -> Any:
     width = value.dtype.itemsize
     mantissa = {2: 10, 4: 23, 8: 52}[width]
     unsigned = np.dtype(f"u{width}")
@@ -237,6 +237,7 @@ def _division_fma(instruction: Instruction, target: Target) -> Step:
     put = result_store(instruction, target, "f32")
 
     def step(waves: Waves) -> None:
-        put(waves, floats.division_fma(*(s(waves) for s in sources), waves.bools(VCC)))
+        a, b, c = (s(waves) for s in sources)
+        put(waves, floats.division_fma(a, b, c, waves.bools(VCC)))
 
     return step
