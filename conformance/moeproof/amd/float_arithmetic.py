@@ -199,16 +199,24 @@ def division_scale(s0: Array, denominator: Array, numerator: Array) -> tuple[Arr
 def division_fma(a: Array, b: Array, c: Array, scaled: Array) -> Array:
     """v_div_fmas_f32: the last step of a division, and the scaling undone where VCC says so.
 
+    Rounded once, after the scaling: a denormal quotient would otherwise be rounded twice.
+
     The pseudo-code's factor of 2 ** 32 cannot undo one of 2 ** 64; the sign of the exponent is that
     of the quotient's, for a large one had its denominator scaled and a small one its numerator.
     """
-    back = np.where(_biased(c) > 127, np.float32(2.0**64), np.float32(2.0**-64))
-    result = fma32(a, b, c)
-    return np.where(scaled, result * back, result)
+    back = np.where(_biased(c) > 127, 2.0**64, 2.0**-64)
+    product = np.multiply(a, b, dtype=np.float64)
+    exact = _to_odd(product, np.asarray(c, np.float64), np.add(product, c, dtype=np.float64))
+    return np.where(scaled, exact * back, exact).astype(np.float32)
 
 
 def division_fixup(quotient: Array, denominator: Array, numerator: Array) -> Array:
-    """v_div_fixup_f32: the special cases of a division whose quotient has been refined."""
+    """v_div_fixup_f32: the special cases of a division whose quotient has been refined.
+
+    The pseudo-code gives infinity for a denominator with exponent 255, which is infinite or NaN and
+    decided before; what must become infinite is a quotient beyond all float32, for even scaled down
+    it has overflowed to NaN on the way.
+    """
     negative = np.signbit(denominator) ^ np.signbit(numerator)
     infinity, zero = np.float32(np.inf), np.float32(0)
     magnitude = np.abs(quotient)
@@ -219,7 +227,7 @@ def division_fixup(quotient: Array, denominator: Array, numerator: Array) -> Arr
             (denominator == 0) | np.isinf(numerator),
             np.isinf(denominator) | (numerator == 0),
             _biased(numerator) - _biased(denominator) < -150,
-            _biased(denominator) == 255,
+            _biased(numerator) - _biased(denominator) > 128,
         ],
         [np.float32(np.nan), np.float32(np.nan), infinity, zero, zero, infinity],
         magnitude,

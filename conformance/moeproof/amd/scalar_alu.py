@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from moeproof.amd import float_arithmetic as floats
 from moeproof.amd import integer_arithmetic as integers
 from moeproof.amd.decoding import Instruction
 from moeproof.amd.operands import Step, Target, bits_of, destination, source, unknown
 from moeproof.amd.scalar_operations import OPERATIONS, ScalarOperation
-from moeproof.amd.state import EXEC, Array, Waves
+from moeproof.amd.state import EXEC, LITERAL, Array, Waves
 
 _COMPARISON = re.compile(r"s_cmp(k?)_(eq|lg|gt|ge|lt|le|neq|nge|ngt|nle|nlt|nlg|o|u)_([iuf]\d\d)")
 _SAVING = re.compile(r"s_(\w+)_saveexec_b(32|64)")
@@ -27,6 +28,8 @@ def scalar_step(instruction: Instruction, target: Target) -> Step | None:
         return _operation(instruction, target, OPERATIONS[name])
     if name in ("s_addc_u32", "s_add_co_ci_u32", "s_subb_u32", "s_sub_co_ci_u32"):
         return _with_carry(instruction, target, subtract="sub" in name)
+    if name in _MULTIPLY_ADDS:
+        return _multiply_add(instruction, target, _MULTIPLY_ADDS[name])
     if name.startswith("s_cselect_b"):
         return _selection(instruction, target)
     if name.startswith("s_cmov"):
@@ -117,6 +120,26 @@ def _with_carry(instruction: Instruction, target: Target, *, subtract: bool) -> 
         put(waves, total.astype(np.uint32))
 
     return step
+
+
+# Which operand is added, and which are multiplied before.
+_MULTIPLY_ADDS = {
+    "s_fmac_f32": ("src0", "src1", "sdst"),
+    "s_fmaak_f32": ("src0", "src1", "literal"),
+    "s_fmamk_f32": ("src0", "literal", "src1"),
+}
+
+
+def _multiply_add(instruction: Instruction, target: Target, names: tuple[str, ...]) -> Step:
+    put = _put(instruction, "f32", target)
+
+    def operand(name: str) -> int:
+        if name == "literal":
+            return LITERAL | (instruction.literal or 0)
+        return source(instruction, name, target)
+
+    a, b, c = (operand(name) for name in names)
+    return lambda waves: put(waves, floats.fma32(waves.f32[a], waves.f32[b], waves.f32[c]))
 
 
 def _kind_of_name(instruction: Instruction) -> str:

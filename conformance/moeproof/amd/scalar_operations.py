@@ -172,6 +172,8 @@ def _enter_floats() -> None:
     _enter("s_floor_f32", np.floor, "f32 <- f32")
     _enter("s_trunc_f32", np.trunc, "f32 <- f32")
     _enter("s_rndne_f32", np.rint, "f32 <- f32")
+    _enter("s_cvt_f16_f32", lambda a: a.astype(np.float16), "f16 <- f32")
+    _enter("s_cvt_f32_f16", lambda a: a.astype(np.float32), "f32 <- f16")
     _enter("s_cvt_f32_i32", lambda a: a.astype(np.float32), "f32 <- i32")
     _enter("s_cvt_f32_u32", lambda a: a.astype(np.float32), "f32 <- u32")
     _enter("s_cvt_i32_f32", floats.to_int32, "i32 <- f32")

@@ -180,6 +180,13 @@ def _scalar() -> None:
         _enter(f"s_bitcmp{bit}_b32", two, None, scc=lambda a, n, bit=bit: a >> n % 32 & 1 == bit)
     _enter("s_mul_f32", two, lambda a, b: b32(f32(a) * f32(b)), kinds="f")
     _enter("s_add_f32", two, lambda a, b: b32(f32(a) + f32(b)), kinds="f")
+    _enter(
+        "s_fmac_f32",
+        "32 <- 32 32 32",
+        lambda a, b, c: b32(fused(f32(a), f32(b), f32(c))),
+        kinds="f",
+        accumulates=True,
+    )
     _enter("s_cvt_f32_u32", "32 <- 32", lambda a: b32(a))
     _enter("s_cvt_u32_f32", "32 <- 32", lambda a: _to_integer(f32(a), 0, M32), kinds="f")
     for relation, compare in _RELATIONS.items():

@@ -30,6 +30,28 @@ def test_vector_addition(kernels: Any, random_tensor: Any, name: str, dtype: tor
     assert figures.lds_races == ()
 
 
+@pytest.mark.parametrize("arch", ARCHITECTURES)
+def test_division_is_correctly_rounded(kernels_of: Callable[[str], Any], arch: str) -> None:
+    """LLVM makes v_div_scale, v_div_fmas and v_div_fixup of it, which only together are right."""
+    generator = _generator()
+    bits = torch.randint(-(2**31), 2**31, (2, 20_000), generator=generator).int()
+    special = torch.tensor(
+        [0, 1, 0x7FFFFF, 0x800000, 0x3F800000, 0x7F7FFFFF, 0x7F800000, 0x7FC00000]
+    )
+    special = torch.cat([special, special - 2**31]).int()
+    pairs = torch.cartesian_prod(special, special).T
+    x, y = torch.cat([bits, pairs], 1).contiguous().view(torch.float32)
+    n = len(x)
+    out = torch.full((n,), torch.nan)
+    figures = kernels_of(arch).run(
+        "divide",
+        {"x_ptr": x.clone(), "y_ptr": y.clone(), "out_ptr": out, "n": n},
+        grid=(-(-n // 1024),),
+    )
+    assert figures.opcodes["v_div_scale_f32"] > 0
+    torch.testing.assert_close(out, x / y, rtol=0, atol=0, equal_nan=True)
+
+
 def test_softmax(kernels: Any, random_tensor: Any) -> None:
     x = 3 * random_tensor(7, 1000)
     out = torch.full_like(x, torch.nan)

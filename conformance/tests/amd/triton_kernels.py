@@ -28,6 +28,15 @@ def add_kernel(x_ptr, y_ptr, out_ptr, n, BLOCK: tl.constexpr):
 
 
 @triton.jit
+def divide_kernel(x_ptr, y_ptr, out_ptr, n, BLOCK: tl.constexpr):
+    offsets = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    mask = offsets < n
+    x = tl.load(x_ptr + offsets, mask=mask)
+    y = tl.load(y_ptr + offsets, mask=mask)
+    tl.store(out_ptr + offsets, tl.math.div_rn(x, y), mask=mask)
+
+
+@triton.jit
 def softmax_kernel(x_ptr, out_ptr, columns, BLOCK: tl.constexpr):
     row = tl.program_id(0)
     offsets = tl.arange(0, BLOCK)
@@ -164,6 +173,11 @@ VARIANTS: dict[str, Variant] = {
         {"x_ptr": "*fp16", "y_ptr": "*fp16", "out_ptr": "*fp16", "n": "i32"},
         {"BLOCK": 1024},
         buffers=True,
+    ),
+    "divide": Variant(
+        divide_kernel,
+        {"x_ptr": "*fp32", "y_ptr": "*fp32", "out_ptr": "*fp32", "n": "i32"},
+        {"BLOCK": 1024},
     ),
     "softmax": Variant(softmax_kernel, _FLOAT_ROWS, {"BLOCK": 1024}),
     "layer_norm": Variant(
