@@ -19,7 +19,7 @@ class Dot:
         element: type of the left operand's elements: "bf16", "f32".
         precision: "ieee", "tf32", ...; "ieee" where the source does not say, which matters for
             float32 alone.
-        in_loop: it stands inside a loop.
+        loop: number of the innermost loop that it stands in, or None.
     """
 
     m: int
@@ -27,7 +27,7 @@ class Dot:
     k: int
     element: str
     precision: str
-    in_loop: bool
+    loop: int | None
 
     @property
     def products(self) -> int:
@@ -38,14 +38,15 @@ class Dot:
 def read_dots(ttir: str) -> tuple[Dot, ...]:
     """The dots of a kernel, in order."""
     dots = []
-    open_loops: list[int] = []
-    depth = 0
+    open_loops: list[tuple[int, int]] = []  # (depth outside, number)
+    depth = loops = 0
     for line in ttir.splitlines():
         if _LOOP.search(line):
-            open_loops.append(depth)
+            open_loops.append((depth, loops))
+            loops += 1
         # Braces of attributes open and close on one line.
         depth += line.count("{") - line.count("}")
-        while open_loops and depth <= open_loops[-1] and not _LOOP.search(line):
+        while open_loops and depth <= open_loops[-1][0] and not _LOOP.search(line):
             open_loops.pop()
         found = _DOT.search(line)
         if found:
@@ -58,7 +59,7 @@ def read_dots(ttir: str) -> tuple[Dot, ...]:
                     k=int(shape[-1]) * (2 if found[1] and element == "i8" else 1),
                     element=element,
                     precision=precision[1] if precision else "ieee",
-                    in_loop=bool(open_loops),
+                    loop=open_loops[-1][1] if open_loops else None,
                 )
             )
     return tuple(dots)

@@ -23,7 +23,8 @@ class MainLoop:
         k: of the source's dots in the loop: elements of the sums that one turn adds.
         work: multiplications that the program's warps carry out in one turn, divided by those of
             the source's dots in loops. 1 is right; 2 is a loop unrolled twice, or warps that do the
-            same work. None where an instruction does not tell its shape.
+            same work. None where an instruction does not tell its shape, or where dots are in
+            several loops.
         spills: registers saved to memory or fetched from there, in instructions.
         wide_addresses: 64-bit integer instructions.
         global_loads: (kind, bytes a lane) of a
@@ -201,7 +202,7 @@ def _loads(
 def _main_loop(
     body: Sequence[Instruction], questions: InstructionSet, dots: Sequence[Dot], num_warps: int
 ) -> MainLoop:
-    looped = [dot for dot in dots if dot.in_loop]
+    looped = [dot for dot in dots if dot.loop is not None]
     shared = (questions.shared_load_width(instruction) for instruction in body)
     matrix = [instruction for instruction in body if questions.matrix_path(instruction)]
     return MainLoop(
@@ -223,6 +224,8 @@ def _work(
     dots: Sequence[Dot],
     num_warps: int,
 ) -> float | None:
+    if len({dot.loop for dot in dots}) != 1:  # which of the source's loops this is, is not known
+        return None
     asked = sum(dot.products for dot in dots)
     done = 0
     for instruction in matrix:
@@ -230,7 +233,7 @@ def _work(
         if products is None:
             return None
         done += products * num_warps // questions.warps_at_once(instruction)
-    return done / asked if asked else None
+    return done / asked
 
 
 def _matrix_ahead(body: Sequence[Instruction], questions: InstructionSet) -> int | None:

@@ -46,26 +46,26 @@ def _loop(*body: Instruction) -> tuple[Instruction | str, ...]:
 _LOAD = Instruction("buffer_load_dwordx4", "v[4:7], v3, s[4:7], 0 offen")
 _MATRIX = Instruction("v_mfma_f32_32x32x8_bf16", "v[16:31], v[8:9], v[10:11], v[16:31]")
 _USE = Instruction("ds_write_b128", "v1, v[4:7]")
-_DOT = Dot(64, 64, 16, "bf16", "ieee", True)
+_DOT = Dot(64, 64, 16, "bf16", "ieee", 0)
 
 
 def test_dots_are_read_with_their_loops() -> None:
     assert read_dots(_TTIR) == (
-        Dot(2, 4, 8, "f32", "tf32", False),
-        Dot(64, 64, 128, "bf16", "ieee", True),
-        Dot(16, 16, 16, "f16", "ieee", False),
+        Dot(2, 4, 8, "f32", "tf32", None),
+        Dot(64, 64, 128, "bf16", "ieee", 0),
+        Dot(16, 16, 16, "f16", "ieee", None),
     )
 
 
 @pytest.mark.parametrize(
     ("dot", "target", "needed"),
     [
-        (Dot(16, 16, 16, "bf16", "ieee", True), "gfx1100", True),
-        (Dot(16, 16, 16, "f8E4M3FN", "ieee", True), "gfx90a", True),
-        (Dot(16, 16, 16, "f32", "ieee", True), "sm_90", False),
-        (Dot(16, 16, 16, "f32", "tf32", True), "sm_90", True),
-        (Dot(16, 16, 16, "f32", "tf32", True), "gfx942", True),
-        (Dot(16, 16, 16, "f32", "tf32", True), "gfx950", False),
+        (Dot(16, 16, 16, "bf16", "ieee", 0), "gfx1100", True),
+        (Dot(16, 16, 16, "f8E4M3FN", "ieee", 0), "gfx90a", True),
+        (Dot(16, 16, 16, "f32", "ieee", 0), "sm_90", False),
+        (Dot(16, 16, 16, "f32", "tf32", 0), "sm_90", True),
+        (Dot(16, 16, 16, "f32", "tf32", 0), "gfx942", True),
+        (Dot(16, 16, 16, "f32", "tf32", 0), "gfx950", False),
     ],
 )
 def test_which_dots_need_the_matrix_unit(dot: Dot, target: str, needed: bool) -> None:
@@ -80,6 +80,12 @@ def test_main_loop_figures() -> None:
     assert loop.work == 2 * 32 * 32 * 8 * 4 / (64 * 64 * 16)
     assert loop.global_loads == {("registers", 16): 1}
     assert loop.matrix_ahead == 2
+
+
+def test_work_is_not_told_where_dots_are_in_two_loops() -> None:
+    loop = _facts(*_loop(_MATRIX), dots=(_DOT, replace(_DOT, loop=1))).main_loop
+    assert loop is not None
+    assert loop.work is None
 
 
 def test_distance_goes_round_the_loop() -> None:
