@@ -40,10 +40,12 @@ TESTS = ROOT / "conformance" / "tests" / "amd"
 BEGIN, END = "<!-- instruction coverage: begin -->", "<!-- instruction coverage: end -->"
 
 # What ends a program or a basic block; every emulated kernel goes through these.
-_FLOW = re.compile(r"s_(c?branch|barrier|endpgm|setpc)\w*")
+_FLOW = re.compile(r"s_(c?branch|barrier|endpgm|setpc|sendmsg|code_end)\w*")
 # Tested in test_packed_instructions.py, by hand rather than by table.
 _BY_HAND = re.compile(
-    r"v_pk_(fma|mul|add)_\w+|v_(mad|fma)_mix\w+|s_(and|or)_saveexec_b\d+|v_(readlane|writelane)_b32"
+    r"v_pk_(fma|mul|add)_\w+|v_(mad|fma)_mix\w+|s_(and|or)_saveexec_b\d+"
+    r"|v_(readlane|writelane)_b32|s_(addk|movk|cmpk)\w+|s_fma[am]k_f32|v_cmpx_(lt_i32|eq_u32)"
+    r"|v_bitop3_b\d\d|v_accvgpr_(read|write)"
 )
 # Tested through what the compiler makes of a division (test_triton_kernels.py).
 _BY_PROGRAM = re.compile(r"v_div_(scale|fmas|fixup)_f32")

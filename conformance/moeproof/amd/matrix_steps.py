@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from moeproof.amd.decoding import Instruction
 from moeproof.amd.matrix import matrix_instruction
-from moeproof.amd.operands import Step, Target, source, unknown
+from moeproof.amd.operands import Step, Target, fetch, source, store, unknown
 from moeproof.amd.state import FIRST_CONSTANT, FIRST_VECTOR, Waves
 
 Dwords = NDArray[np.uint32]
@@ -17,6 +17,8 @@ Dwords = NDArray[np.uint32]
 
 def matrix_step(instruction: Instruction, target: Target) -> Step | None:
     """The step of a matrix instruction; None for any other. EXEC does not matter to it."""
+    if instruction.name.startswith("v_accvgpr_"):
+        return _accumulator_move(instruction, target)
     if not instruction.name.startswith(("v_mfma", "v_wmma", "v_smfmac", "v_swmmac")):
         return None
     fields = instruction.fields
@@ -49,6 +51,18 @@ def matrix_step(instruction: Instruction, target: Target) -> Step | None:
         )
 
     return step
+
+
+def _accumulator_move(instruction: Instruction, target: Target) -> Step:
+    """v_accvgpr_read, _write and _mov: the opcode says which side is an AccVGPR."""
+    reads = not instruction.name.startswith("v_accvgpr_write")
+    writes = not instruction.name.startswith("v_accvgpr_read")
+    operand = instruction.fields["src0"]
+    if reads:
+        operand += target.accumulator_offset
+    value = fetch("u32", operand)
+    put = store("u32", instruction.fields["vdst"] + target.accumulator_offset * writes)
+    return lambda waves: put(waves, value(waves))
 
 
 def _register(operand: int, target: Target, accumulator: int) -> int:

@@ -161,7 +161,7 @@ def _bits16(value: Any) -> Any:
 def _enter_integers() -> None:
     one, two, three = "u32 <- u32", "u32 <- u32 u32", "u32 <- u32 u32 u32"
     add, left = np.add, integers.shift_left
-    _enter("v_mov_b32 v_accvgpr_read v_accvgpr_write v_accvgpr_mov_b32", _copy, one)
+    _enter("v_mov_b32", _copy, one)
     _enter("v_mov_b64", _copy, "u64 <- u64")
     _enter("v_mov_b16", _copy, "u16 <- u16")
     _enter("v_not_b32", np.invert, one)

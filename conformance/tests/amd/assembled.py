@@ -52,14 +52,23 @@ def waves_of(lanes: int) -> Waves:
     return Waves.poisoned(gang, num_vectors=16)
 
 
-def execute(known: Format, name: str, waves: Waves, *, arch: str, **operands: int) -> None:
+def execute(
+    known: Format,
+    name: str,
+    waves: Waves,
+    *,
+    arch: str,
+    accumulator_offset: int = 0,
+    **operands: int,
+) -> None:
     """Assembles, decodes and executes one instruction."""
-    execute_bytes(assemble(known, name, **operands), waves, arch=arch)
+    image = assemble(known, name, **operands)
+    execute_bytes(image, waves, arch=arch, accumulator_offset=accumulator_offset)
 
 
-def execute_bytes(image: bytes, waves: Waves, *, arch: str) -> None:
+def execute_bytes(image: bytes, waves: Waves, *, arch: str, accumulator_offset: int = 0) -> None:
     code = CodeObject(arch=arch, image=image, text=range(len(image)), kernels={})
-    target = Target(arch=arch, family=family_of(arch), lanes=waves.lanes, accumulator_offset=0)
+    target = Target(arch, family_of(arch), waves.lanes, accumulator_offset)
     step = step_of(decode(code, 0), target)
     assert step is not None
     with np.errstate(all="ignore"):  # as the scheduler does
@@ -77,4 +86,4 @@ def read(waves: Waves, register: int, width: int, *, scalar: bool) -> list[int]:
     if width == 64:
         high = [int(v) for v in waves.u32[register + 1].reshape(-1)]
         return [a | b << 32 for a, b in zip(low, high, strict=True)]
-    return low
+    return [value & (1 << width) - 1 for value in low]

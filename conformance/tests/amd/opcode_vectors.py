@@ -175,6 +175,7 @@ def _scalar() -> None:
     _enter("s_flbit_i32_b32 s_clz_i32_u32", "32 <- 32", lambda a: 32 - a.bit_length() if a else M32)
     _enter("s_sext_i32_i8", "32 <- 32", lambda a: signed(a & 0xFF, 8) & M32)
     _enter("s_sext_i32_i16", "32 <- 32", lambda a: signed(a & 0xFFFF, 16) & M32)
+    _enter("s_pack_lh_b32_b16", two, lambda a, b: a & 0xFFFF | b & 0xFFFF0000)
     _enter("s_pack_ll_b32_b16", two, lambda a, b: a & 0xFFFF | (b & 0xFFFF) << 16)
     for bit in (0, 1):
         _enter(f"s_bitcmp{bit}_b32", two, None, scc=lambda a, n, bit=bit: a >> n % 32 & 1 == bit)
@@ -197,7 +198,14 @@ def _scalar() -> None:
                 None,
                 scc=lambda a, b, c=compare, r=read: bool(c(r(a), r(b))),
             )
-    _enter("s_cmp_neq_f32", two, None, scc=lambda a, b: bool(f32(a) != f32(b)), kinds="f")
+    for relation, compare in _FLOAT_RELATIONS.items():
+        _enter(
+            f"s_cmp_{relation}_f32",
+            two,
+            None,
+            scc=lambda a, b, c=compare: bool(c(f32(a), f32(b))),
+            kinds="f",
+        )
 
 
 _RELATIONS: dict[str, Callable[[Any, Any], bool]] = {
@@ -207,6 +215,20 @@ _RELATIONS: dict[str, Callable[[Any, Any], bool]] = {
     "ge": lambda a, b: a >= b,
     "lt": lambda a, b: a < b,
     "le": lambda a, b: a <= b,
+}
+
+
+_FLOAT_RELATIONS: dict[str, Callable[[Any, Any], bool]] = {
+    **_RELATIONS,
+    "lg": lambda a, b: a < b or a > b,
+    "neq": lambda a, b: a != b,
+    "o": lambda a, b: not (math.isnan(a) or math.isnan(b)),
+    "u": lambda a, b: math.isnan(a) or math.isnan(b),
+    "nge": lambda a, b: not a >= b,
+    "ngt": lambda a, b: not a > b,
+    "nle": lambda a, b: not a <= b,
+    "nlt": lambda a, b: not a < b,
+    "nlg": lambda a, b: not (a < b or a > b),
 }
 
 
@@ -286,6 +308,11 @@ def _vector_integers() -> None:
         lambda a, b, c: a * b + c & M64,
         carry=lambda a, b, c: a * b + c > M64,
     )
+    _enter("v_mov_b16", "16 <- 16", lambda a: a)
+    _enter("v_and_b16", "16 <- 16 16", lambda a, b: a & b)
+    _enter("v_or_b16", "16 <- 16 16", lambda a, b: a | b)
+    _enter("v_cvt_u32_u16", "32 <- 16", lambda a: a)
+    _enter("v_cndmask_b16", "16 <- 16 16", lambda a, b, bit: b if bit else a, carry_in=True)
     _enter("v_cndmask_b32", two, lambda a, b, bit: b if bit else a, carry_in=True)
     for kind, width, read in (
         ("u32", 32, lambda a: a),
@@ -324,23 +351,12 @@ def _vector_floats() -> None:
     floats("v_min3_f32 v_min3_num_f32", three, lambda a, b, c: _smaller(_smaller(a, b), c))
     floats("v_max3_f32 v_max3_num_f32", three, lambda a, b, c: _larger(_larger(a, b), c))
     one = "32 <- 32"
-    floats("v_exp_f32", one, lambda a: _flush(2.0 ** np.float64(_flush(a))), ulps=1)
+    floats("v_exp_f32 v_s_exp_f32", one, lambda a: _flush(2.0 ** np.float64(_flush(a))), ulps=1)
     floats("v_log_f32", one, lambda a: np.log2(np.float64(_flush(a))), ulps=1)
     floats("v_rcp_f32 v_s_rcp_f32", one, lambda a: _flush(1 / np.float64(_flush(a))), ulps=1)
     floats("v_rsq_f32", one, lambda a: 1 / np.sqrt(np.float64(_flush(a))), ulps=1)
     floats("v_sqrt_f32", one, np.sqrt, ulps=1)
-    for relation, compare in {
-        **_RELATIONS,
-        "lg": lambda a, b: a < b or a > b,
-        "neq": lambda a, b: a != b,
-        "o": lambda a, b: not (math.isnan(a) or math.isnan(b)),
-        "u": lambda a, b: math.isnan(a) or math.isnan(b),
-        "nge": lambda a, b: not a >= b,
-        "ngt": lambda a, b: not a > b,
-        "nle": lambda a, b: not a <= b,
-        "nlt": lambda a, b: not a < b,
-        "nlg": lambda a, b: not (a < b or a > b),
-    }.items():
+    for relation, compare in _FLOAT_RELATIONS.items():
         _enter(
             f"v_cmp_{relation}_f32",
             "0 <- 32 32",

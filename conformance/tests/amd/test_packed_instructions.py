@@ -190,3 +190,89 @@ def test_inactive_lanes_keep_their_values(family: str) -> None:
     waves.set_bools(EXEC, lanes)
     run(family, "VOP2", "v_mul_f32", waves, vdst=2, src0=V, vsrc1=1)
     assert np.array_equal(waves.f32[V + 2], np.where(lanes, v0 * v1, v2))
+
+
+@pytest.mark.parametrize("family", ARCHITECTURES)
+def test_scalar_constants_of_sixteen_bits(family: str) -> None:
+    waves = filled(family)
+    before = waves.scalar[:, 2].copy()
+    run(family, "SOPK", "s_movk_i32", waves, sdst=4, simm16=0x8001)
+    assert (waves.i32[4] == -32767).all()
+    name = "s_addk_co_i32" if family == "rdna4" else "s_addk_i32"
+    run(family, "SOPK", name, waves, sdst=2, simm16=0xFFFE)
+    assert np.array_equal(waves.scalar[:, 2], before - np.uint32(2))
+    if family == "rdna4":
+        return
+    waves.i32[5][...] = np.array([[-5], [5], [-32768], [32767]])
+    run(family, "SOPK", "s_cmpk_lt_i32", waves, sdst=5, simm16=0xFFFF)
+    assert waves.scc[:, 0].tolist() == [True, False, True, False]
+    run(family, "SOPK", "s_cmpk_lt_u32", waves, sdst=5, simm16=0xFFFF)
+    assert waves.scc[:, 0].tolist() == [False, True, False, True]
+
+
+def test_constants_of_scalar_multiply_adds() -> None:
+    """RDNA4: s0 * s1 + 0.5 and s0 * 0.5 + s1."""
+    waves = filled("rdna4")
+    half = int(np.float32(0.5).view(np.uint32))
+    for register, values in ((0, [1, 2, 3, 4]), (1, [10, 20, 30, 40])):
+        waves.f32[register][...] = np.array(values, np.float32)[:, None]
+    for name, wanted in (
+        ("s_fmaak_f32", [10.5, 40.5, 90.5, 160.5]),
+        ("s_fmamk_f32", [10.5, 21, 31.5, 42]),
+    ):
+        known = format_of("rdna4", "SOP2_LIT", name)
+        operands = {"sdst": 4, "ssrc0": 0, "ssrc1": 1, "literal": half}
+        execute(known, name, waves, arch="gfx1201", **operands)
+        assert waves.f32[4][:, 0].tolist() == wanted
+
+
+@pytest.mark.parametrize("family", ["rdna3", "rdna4"])
+@pytest.mark.parametrize("name", ["lt_i32", "eq_u32"])
+def test_comparisons_that_write_exec(family: str, name: str) -> None:
+    waves = filled(family)
+    lanes = np.random.default_rng(3).integers(0, 2, waves.vector.shape[1:]).astype(bool)
+    waves.set_bools(EXEC, lanes)
+    waves.u32[V + 1][:, ::3] = waves.u32[V][:, ::3]
+    compare = {"lt_i32": np.less, "eq_u32": np.equal}[name]
+    wanted = lanes & compare(waves.i32[V], waves.i32[V + 1])
+    run(family, "VOPC", f"v_cmpx_{name}", waves, src0=V, vsrc1=1)
+    assert np.array_equal(waves.full_mask(), wanted)
+    assert np.array_equal(waves.bools(EXEC), wanted)
+
+
+def test_any_function_of_three_bits() -> None:
+    """gfx950: the truth table is spread over the modifiers."""
+    waves = filled("cdna")
+    a, b, c = (waves.u32[V + n].copy() for n in range(3))
+    for table, wanted in ((0x6C, _by_table(0x6C, a, b, c)), (0x96, a ^ b ^ c)):
+        modifiers = {"omod": table >> 6, "abs": table >> 3 & 7, "neg": table & 7}
+        sources = {"src0": V, "src1": V + 1, "src2": V + 2}
+        known = format_of("cdna", "VOP3", "v_bitop3_b32")
+        execute(known, "v_bitop3_b32", waves, arch="gfx950", vdst=4, **sources, **modifiers)
+        assert np.array_equal(waves.u32[V + 4], wanted)
+        known = format_of("cdna", "VOP3", "v_bitop3_b16")
+        kept = waves.u32[V + 5].copy()
+        execute(known, "v_bitop3_b16", waves, arch="gfx950", vdst=5, **sources, **modifiers)
+        assert np.array_equal(waves.u16[V + 5], wanted.astype(np.uint16))
+        assert np.array_equal(waves.u32[V + 5] >> 16, kept >> 16)
+
+
+def _by_table(table: int, a: Any, b: Any, c: Any) -> Any:
+    result = np.zeros_like(a)
+    for bit in range(32):
+        row = (a >> bit & 1) << 2 | (b >> bit & 1) << 1 | (c >> bit & 1)
+        result |= (np.uint32(table) >> row & 1) << np.uint32(bit)
+    return result
+
+
+def test_accumulator_registers_follow_the_others() -> None:
+    waves = filled("cdna")
+    known = format_of("cdna", "VOP3P", "v_accvgpr_write")
+    v1, v9 = waves.u32[V + 1].copy(), waves.u32[V + 9].copy()
+    execute(
+        known, "v_accvgpr_write", waves, arch="gfx942", accumulator_offset=8, vdst=2, src0=V + 1
+    )
+    known = format_of("cdna", "VOP3P", "v_accvgpr_read")
+    execute(known, "v_accvgpr_read", waves, arch="gfx942", accumulator_offset=8, vdst=3, src0=V + 1)
+    assert np.array_equal(waves.u32[V + 10], v1)  # AccVGPR 2
+    assert np.array_equal(waves.u32[V + 3], v9)  # from AccVGPR 1
