@@ -138,7 +138,8 @@ def _registers(instruction: Instruction, name: str, bits: int, family: str) -> r
 def _is_accumulation(instruction: Instruction, name: str) -> bool:
     fields = instruction.fields
     if instruction.name.startswith("v_accvgpr"):
-        return (name == "vdst") == instruction.name.startswith("v_accvgpr_write")
+        other_side = "vdst" if instruction.name.startswith("v_accvgpr_read") else "src0"
+        return name != other_side or instruction.name.startswith("v_accvgpr_mov")
     if "acc_cd" in fields:
         if name in ("src0", "src1"):
             return bool(fields["acc"] >> int(name[-1]) & 1)
