@@ -267,7 +267,8 @@ def test_a_command_of_moeproof_is_run_in_the_environment(
         '#!/bin/sh\nexec python -c "import sys, torch; print(sys.argv, torch)" "$@"\n'
     )
     program.chmod(0o755)
-    ini.write_text(f"{ini.read_text()}\nset_env = PATH={{env:PATH}}:{host.checkout}\n")
+    settings = f"set_env = PATH={{env:PATH}}:{host.checkout}\nallowlist_externals = moeproof\n"
+    ini.write_text(f"{ini.read_text()}\n{settings}")
     assert host.run("cuda", "moeproof", "list", "a b") == 0
     output = capfd.readouterr().out
     (packages,) = image.glob("lib/python*/site-packages")
