@@ -43,9 +43,9 @@ BEGIN, END = "<!-- instruction coverage: begin -->", "<!-- instruction coverage:
 _FLOW = re.compile(r"s_(c?branch|barrier|endpgm|setpc|sendmsg|code_end)\w*")
 # Tested in test_packed_instructions.py, by hand rather than by table.
 _BY_HAND = re.compile(
-    r"v_pk_(fma|mul|add)_\w+|v_(mad|fma)_mix\w+|s_(and|or)_saveexec_b\d+"
-    r"|v_(readlane|writelane)_b32|s_(addk|movk|cmpk)\w+|s_fma[am]k_f32|v_cmpx_(lt_i32|eq_u32)"
-    r"|v_bitop3_b\d\d|v_accvgpr_(read|write)"
+    r"v_pk_(fma|mul|add)_f32|v_pk_mul_f16|v_pk_add_u16|v_(mad|fma)_mix(_f32|(lo|hi)_f16)"
+    r"|s_(and|or)_saveexec_b\d\d|s_(addk|movk|cmpk)_\w+|s_fma[am]k_f32"
+    r"|v_cmpx_(lt_i32|eq_u32)|v_bitop3_b\d\d|v_accvgpr_(read|write)"
 )
 # Tested through what the compiler makes of a division (test_triton_kernels.py).
 _BY_PROGRAM = re.compile(r"v_div_(scale|fmas|fixup)_f32")

@@ -62,6 +62,22 @@ def test_packed_float32_takes_either_register_of_each_source() -> None:
     assert np.array_equal(waves.f32[V + 1], (wide[1] * wide[2] + wide[5]).astype(np.float32))
 
 
+@pytest.mark.parametrize(("name", "function"), [("mul", np.multiply), ("add", np.add)])
+def test_packed_float32_with_a_scalar_and_a_constant(name: str, function: Any) -> None:
+    waves = filled("cdna")
+    values = waves.vector[:2].view(np.float32).copy()
+    for register in (4, 5):
+        waves.f32[register][...] = np.float32(register)
+    operands = {"vdst": 2, "src0": V, "opsel_hi": 0b11, "opsel_hi2": 1}
+    run("cdna", "VOP3P", f"v_pk_{name}_f32", waves, **operands, src1=4)
+    assert np.array_equal(waves.f32[V + 2], function(values[0], np.float32(4)))
+    assert np.array_equal(waves.f32[V + 3], function(values[1], np.float32(5)))
+    two = 244  # the inline constant 2.0, for both
+    run("cdna", "VOP3P", f"v_pk_{name}_f32", waves, **operands, src1=two)
+    assert np.array_equal(waves.f32[V + 2], function(values[0], np.float32(2)))
+    assert np.array_equal(waves.f32[V + 3], function(values[1], np.float32(2)))
+
+
 @pytest.mark.parametrize("family", ARCHITECTURES)
 def test_packed_float16_takes_either_half_of_each_source(family: str) -> None:
     waves = filled(family)
@@ -104,6 +120,11 @@ def test_mixed_precision(family: str) -> None:
     low, high = halves(waves, 5, np.float16)
     np.testing.assert_array_equal(low, narrow)
     assert np.array_equal(high.view(np.uint16), (kept >> 16).astype(np.uint16))
+    kept = waves.u32[V + 6].copy()
+    run(family, "VOP3P", f"{name}hi_f16", waves, vdst=6, **operands, opsel_hi2=1)
+    low, high = halves(waves, 6, np.float16)
+    np.testing.assert_array_equal(high, narrow)
+    assert np.array_equal(low.view(np.uint16), kept.astype(np.uint16))
 
 
 def test_sdwa_selects_bytes_and_words_of_either_kind_of_register() -> None:
