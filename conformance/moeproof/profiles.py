@@ -82,6 +82,14 @@ _SMALL = (
 # Sums longer than the 128 products after which some kernels move their accumulator.
 _LONG_SUMS = Problem(3, 320, 272, 3, 2, "bf16")
 _TOKENS = (0, 1, 2, 3, 15, 16, 17, 31, 32, 63, 65)
+# Kernels that serve a few tokens have code of their own for them: single tokens, and few that hardly
+# share experts.
+_FEW_TOKENS = (
+    Problem(1, 72, 40, 8, 3, "bf16"),
+    Problem(2, 72, 40, 64, 4, "bf16"),
+    Problem(4, 48, 33, 80, 5, "bf16"),
+)
+_FEW_TOKENS_PATTERNS = ("uniform", "masked_slots", "duplicates", "zero_weights")
 # The rows of one expert fill every tile that a schedule has room for, an odd number of them.
 _ALL_TILES_USED = Problem(65, 64, 48, 1, 1, "bf16")
 _EXPERTS_AND_TOP_K = (
@@ -158,6 +166,16 @@ def _frozen_cases() -> Iterator[Case]:
     yield from (Case.parse(case_id) for case_id in frozen_vectors())
 
 
+def _few_tokens_cases(*, seed: int) -> Iterator[Case]:
+    """The edges of routing and of memory once more, with a few tokens."""
+    for row, problem in enumerate(_FEW_TOKENS):
+        for column, name in enumerate(_FEW_TOKENS_PATTERNS):
+            yield Case(_typed(problem, row + column, DTYPES), name, seed=seed)
+        for turn, layout in enumerate(Layout):
+            typed = _typed(problem, row + turn, DTYPES)
+            yield Case(typed, "uniform", layout=layout, seed=seed + 1)
+
+
 def _layout_cases(problem: Problem, *, seed: int) -> Iterator[Case]:
     """Every layout in every dtype."""
     for dtype in DTYPES:
@@ -197,6 +215,7 @@ def _quick(device_name: str) -> Iterator[AnyCase]:
     yield from _layout_cases(_SMALL[2], seed=3)
     yield from _curated_cases(40, 24)
     yield from _model_cases((5,))
+    yield from _few_tokens_cases(seed=4)
     yield from router_cases.small()
     yield from (parse_case_id(kept.case_id) for kept in regressions().values())
 
