@@ -258,7 +258,7 @@ def report(tally: Tally) -> str:
     lines = [
         f"{tally.cases} random cases, {tally.verdicts} verdicts, {tally.outputs} output elements: "
         f"{len(tally.alarms)} false alarms ({tally.vacuous} verdicts were refused by the suite "
-        "itself, for cases of so few outputs that zeros would pass).",
+        "itself, for cases on which a gross error would pass).",
         "",
         "| variant | how it differs | found in | largest error:bound | largest R "
         "| largest R, profile declared |",
