@@ -1,4 +1,4 @@
-"""Lint all workflows, offline: their schema, their security, and by actionlint where there is one."""
+"""Lint all workflows, offline: their schema, their security, and with actionlint if it is there."""
 
 from __future__ import annotations
 

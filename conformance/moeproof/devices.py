@@ -39,23 +39,12 @@ class _Vendor:
 
     device_node: str
     visibility_variables: tuple[str, ...]
-    container: str
 
 
-# Docker's options for AMD GPUs: ROCm documentation, "Running ROCm Docker containers".
-# PIP_BREAK_SYSTEM_PACKAGES: the pytorch/pytorch images keep torch in the system's Python (PEP 668).
-_DOCKER_RUN = (
-    "docker run --rm {gpu_options} --ipc=host -e PIP_BREAK_SYSTEM_PACKAGES=1"
-    ' -v "$PWD":/moeproof -w /moeproof {image}'
-    " sh -c 'python3 -m pip install tox && python3 -m tox -e {name}'"
-)
 _VENDORS = {
     "cuda": _Vendor(
         device_node="/dev/nvidiactl",
         visibility_variables=("CUDA_VISIBLE_DEVICES",),
-        container=_DOCKER_RUN.format(
-            gpu_options="--gpus all", image="pytorch/pytorch:latest", name="cuda"
-        ),
     ),
     "rocm": _Vendor(
         device_node="/dev/kfd",
@@ -63,11 +52,6 @@ _VENDORS = {
             "HIP_VISIBLE_DEVICES",
             "ROCR_VISIBLE_DEVICES",
             "CUDA_VISIBLE_DEVICES",
-        ),
-        container=_DOCKER_RUN.format(
-            gpu_options="--device /dev/kfd --device /dev/dri --group-add video --shm-size 16g",
-            image="rocm/pytorch:latest",
-            name="rocm",
         ),
     ),
 }
@@ -268,7 +252,7 @@ def _missing(name: str, reason: str) -> DeviceError:
         f"device {name!r}: {reason}\n"
         f"  found: {_found(_VENDORS[name])}\n"
         f"  On a machine with the GPU, in a checkout, a container with everything needed:\n"
-        f"    {_VENDORS[name].container}"
+        f"    ci/containers/run {name}"
     )
 
 

@@ -10,7 +10,7 @@ from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
-from moeproof.commands.arguments import Commands, add_subject, add_workers
+from moeproof.commands.arguments import Commands, add_placed_workers, add_subject
 from moeproof.commands.judging import Recording, judge_plan
 from moeproof.devices import DEVICE_NAMES
 from moeproof.planned_case import PlannedCase
@@ -43,7 +43,7 @@ def add_parser(commands: Commands) -> None:
     )
     parser.set_defaults(carry_out=certify_command)
     add_subject(parser)
-    add_workers(parser)
+    add_placed_workers(parser)
     parser.add_argument(
         "--waivers",
         metavar="FILE",
