@@ -210,10 +210,10 @@ def build_schedule(topk_ids: torch.Tensor, num_experts: int, block_m: int) -> Sc
     )
     buffer = torch.empty(plan.buffer_size, dtype=torch.int32, device=topk_ids.device)
     counts = buffer
-    if plan.count is not None:
+    if plan.count_slots is not None:
         counts = buffer[plan.counts_at :]
-        plan.count(topk_ids, counts)
-    plan.place(topk_ids, counts, buffer)
+        plan.count_slots(topk_ids, counts)
+    plan.place_slots(topk_ids, counts, buffer)
     return Schedule(buffer, plan.max_tiles, topk_ids.numel())
 
 
@@ -223,8 +223,8 @@ class _Plan(NamedTuple):
     max_tiles: int
     buffer_size: int
     counts_at: int
-    count: Launch | None
-    place: Launch
+    count_slots: Launch | None
+    place_slots: Launch
 
 
 @lru_cache(maxsize=LAUNCHES_KEPT)
@@ -266,6 +266,6 @@ def _plan(
         max_tiles=tiles,
         buffer_size=counts_at + (num_chunks * bins if counted else 0),
         counts_at=counts_at,
-        count=count if counted else None,
-        place=place,
+        count_slots=count if counted else None,
+        place_slots=place,
     )
