@@ -82,7 +82,7 @@ _SMALL = (
 # Sums longer than the 128 products after which some kernels move their accumulator.
 _LONG_SUMS = Problem(3, 320, 272, 3, 2, "bf16")
 _TOKENS = (0, 1, 2, 3, 15, 16, 17, 31, 32, 63, 65)
-# Kernels may have code of their own for a few tokens: for one, and for some that hardly share experts.
+# Kernels may have code of their own for one token, and for a few that hardly share experts.
 _FEW_TOKENS = (
     Problem(1, 72, 40, 8, 3, "bf16"),
     Problem(2, 72, 40, 64, 4, "bf16"),
