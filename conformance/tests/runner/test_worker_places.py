@@ -299,3 +299,76 @@ def test_the_supervisor_does_not_import_torch(machine: Any) -> None:
         "assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
+
+
+def test_the_command_line_takes_auto(machine: Any) -> None:
+    notes = machine(count=2)
+    result = _moeproof("-n", "auto", *_CASES)
+    assert result.returncode == 0, result.stderr
+    assert {gpu for gpu, _ in where(notes).values()} == {"0", "1"}
+
+
+def test_an_occupied_gpu_ends_the_command_before_anything_is_written(
+    machine: Any, tmp_path: Path
+) -> None:
+    machine(changed={2: {"free_bytes": GIB}})
+    report = tmp_path / "report"
+    result = _moeproof("-n", "auto", "--report", str(report), *_CASES)
+    assert result.returncode == 2
+    assert "error: GPU 2 (NVIDIA H200, GPU-2) has 1.0 of 140.0 GiB free (1%)" in result.stderr
+    assert not (report / "report.jsonl").exists()
+    assert not (report / "report.partial.jsonl").exists()
+
+
+def test_a_warning_does_not_end_it(machine: Any) -> None:
+    machine(count=1, changed={0: {"free_bytes": 100 * GIB}})
+    result = _moeproof("-n", "1", *_CASES[:2])
+    assert result.returncode == 0, result.stderr
+    assert "warning: GPU 0 (NVIDIA H200, GPU-0) has 100.0 of 140.0 GiB free" in result.stderr
+
+
+def test_no_number_of_workers_is_an_error_of_use() -> None:
+    result = _moeproof("-n", "many", *_CASES[:2])
+    assert result.returncode == 2
+    assert "must be a number or auto, got 'many'" in result.stderr
+
+
+def test_pytest_takes_auto_and_a_crashed_process_leaves_its_gpu(
+    machine: Any, tmp_path: Path
+) -> None:
+    """``-n auto`` under pytest-xdist; one of its processes is killed, and so is its worker."""
+    notes = machine(count=2)
+    result = subprocess.run(
+        [
+            *(sys.executable, "-m", "pytest", "--pyargs", "moeproof.suite", "-v", "-n", "auto"),
+            *("--implementation", SUBJECT, "--moeproof-device", "cuda", "-p", "killing"),
+            *("-k", "accuracy and H64-I48-E8-K2-bf16 and uniform and contiguous and not exact"),
+        ],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": f"{os.environ['PYTHONPATH']}:{TESTS / 'subjects'}"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=150,
+    )
+    assert "2 workers" in result.stdout, result.stdout + result.stderr
+    assert "replacing crashed worker" in result.stdout
+    assert "is in use by another process" not in result.stdout
+    assert "no GPU is free" not in result.stdout
+    assert {gpu for gpu, _ in where(notes).values()} == {"0", "1"}
+
+
+_CASES = ["--case", *(case.case.case_id for case in cases(4, 5, 6, 7, 8, 9))]
+
+
+def _moeproof(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [
+            *(sys.executable, "-m", "moeproof.cli", "run"),
+            *("--implementation", SUBJECT, "--device", "cuda", *arguments),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=200,
+    )
