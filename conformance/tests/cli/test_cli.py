@@ -226,7 +226,7 @@ LOAD = ("run", "-n", "1", "--case", RIGHT_CASE, "--implementation")
         ((*RUN, "--case", RIGHT_CASE.replace("uniform", "even")), "'even' is unknown; allowed: "),
         ((*RUN, "--case", RIGHT_CASE.replace("bf16", "fp8")), "dtype must be one of bf16"),
         ((*RUN, "-n", "0"), "-n: must be positive, got 0"),
-        ((*RUN, "-n", "many"), "-n: invalid positive int value: 'many'"),
+        ((*RUN, "-n", "many"), "-n: must be a number or auto, got 'many'"),
         ((*RUN, "--timeout", "-1"), "--timeout: must be positive, got -1"),
         ((*RUN, "--report", __file__), f"--report {__file__}: cannot be written"),
         ((*LOAD, "vllm"), "allowed: an adapter ("),

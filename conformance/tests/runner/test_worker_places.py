@@ -327,12 +327,6 @@ def test_a_warning_does_not_end_it(machine: Any) -> None:
     assert "warning: GPU 0 (NVIDIA H200, GPU-0) has 100.0 of 140.0 GiB free" in result.stderr
 
 
-def test_no_number_of_workers_is_an_error_of_use() -> None:
-    result = _moeproof("-n", "many", *_CASES[:2])
-    assert result.returncode == 2
-    assert "must be a number or auto, got 'many'" in result.stderr
-
-
 def test_pytest_takes_auto_and_a_crashed_process_leaves_its_gpu(
     machine: Any, tmp_path: Path
 ) -> None:
