@@ -1,28 +1,12 @@
-"""The public functions: check the arguments, choose the tiles, launch the kernels."""
+"""The public functions. To compilers they are single operators, otherwise what `eager` does."""
 
 from __future__ import annotations
 
 import torch
 
-from .combine import combine
-from .down import down
-from .gate_up import gate_up
-from .gemv import gemv_experts
-from .router_logits import router_logits
-from .routing import choose_experts
+from . import eager
+from .integrations import torch_ops
 from .routing_options import RoutingOptions
-from .schedule import build_schedule
-from .target import architecture, on_device_of, supports_tf32
-from .tile_config import select_gemv, select_tiles
-from .validation import (
-    check_expert_weights,
-    check_experts_arguments,
-    check_flag,
-    check_logits,
-    check_router_weight,
-    check_routing_options,
-    check_slots,
-)
 
 
 def fused_experts(
@@ -66,10 +50,8 @@ def fused_experts(
         TypeError: an argument is no tensor, or its dtype is not allowed.
         ValueError: a shape or device does not fit, or a gradient is required.
     """
-    check_experts_arguments(hidden_states, gate_up_proj, down_proj, topk_ids, topk_weights)
-    check_flag("allow_tf32", allow_tf32)
-    check_flag("batch_invariant", batch_invariant)
-    return _experts(
+    implementation = torch_ops if torch.compiler.is_compiling() else eager
+    return implementation.fused_experts(
         hidden_states,
         gate_up_proj,
         down_proj,
@@ -121,7 +103,17 @@ def route(
         TypeError: an argument's type or dtype is not allowed.
         ValueError: a shape, device or option does not fit, or a gradient is required.
     """
-    check_logits(router_logits)
+    if torch.compiler.is_compiling():
+        return torch_ops.route(
+            router_logits,
+            top_k,
+            scoring=scoring,
+            renormalize=renormalize,
+            correction_bias=correction_bias,
+            num_groups=num_groups,
+            topk_groups=topk_groups,
+            scaling_factor=scaling_factor,
+        )
     options = RoutingOptions(
         top_k,
         scoring,
@@ -131,9 +123,7 @@ def route(
         num_groups if topk_groups is None else topk_groups,
         scaling_factor,
     )
-    check_routing_options(options, num_experts=router_logits.shape[1], device=router_logits.device)
-    with on_device_of(router_logits):
-        return choose_experts(router_logits, options)
+    return eager.route(router_logits, options)
 
 
 def fused_moe(
@@ -170,9 +160,22 @@ def fused_moe(
     Raises:
         TypeError, ValueError: as `fused_experts` and `route`.
     """
-    check_expert_weights(hidden_states, gate_up_proj, down_proj)
-    num_experts = gate_up_proj.shape[0]
-    check_router_weight(hidden_states, router_weight, num_experts)
+    if torch.compiler.is_compiling():
+        return torch_ops.fused_moe(
+            hidden_states,
+            router_weight,
+            gate_up_proj,
+            down_proj,
+            top_k,
+            scoring=scoring,
+            renormalize=renormalize,
+            correction_bias=correction_bias,
+            num_groups=num_groups,
+            topk_groups=topk_groups,
+            scaling_factor=scaling_factor,
+            allow_tf32=allow_tf32,
+            batch_invariant=batch_invariant,
+        )
     options = RoutingOptions(
         top_k,
         scoring,
@@ -182,67 +185,12 @@ def fused_moe(
         num_groups if topk_groups is None else topk_groups,
         scaling_factor,
     )
-    check_routing_options(options, num_experts=num_experts, device=hidden_states.device)
-    check_slots("hidden_states", hidden_states.shape[0] * top_k)
-    check_flag("allow_tf32", allow_tf32)
-    check_flag("batch_invariant", batch_invariant)
-    with on_device_of(hidden_states):
-        logits = router_logits(hidden_states, router_weight, batch_invariant=batch_invariant)
-        topk_ids, topk_weights = choose_experts(logits, options)
-    return _experts(
+    return eager.fused_moe(
         hidden_states,
+        router_weight,
         gate_up_proj,
         down_proj,
-        topk_ids,
-        topk_weights,
+        options,
         allow_tf32=allow_tf32,
         batch_invariant=batch_invariant,
     )
-
-
-def _experts(
-    hidden_states: torch.Tensor,
-    gate_up_proj: torch.Tensor,
-    down_proj: torch.Tensor,
-    topk_ids: torch.Tensor,
-    topk_weights: torch.Tensor,
-    *,
-    allow_tf32: bool,
-    batch_invariant: bool,
-) -> torch.Tensor:
-    """`fused_experts` without its checks."""
-    num_tokens, top_k = topk_ids.shape
-    if num_tokens == 0:
-        return hidden_states.new_empty(hidden_states.shape)
-    num_experts, hidden_size, intermediate_size = down_proj.shape
-    with on_device_of(hidden_states):
-        arch = architecture(hidden_states.device)
-        gemv = select_gemv(
-            arch=arch,
-            num_tokens=num_tokens,
-            top_k=top_k,
-            num_experts=num_experts,
-            hidden_size=hidden_size,
-            intermediate_size=intermediate_size,
-            batch_invariant=batch_invariant,
-        )
-        if gemv is not None:
-            return gemv_experts(
-                hidden_states, gate_up_proj, down_proj, topk_ids, topk_weights, config=gemv
-            )
-        tiles = select_tiles(
-            arch=arch,
-            element_size=hidden_states.element_size(),
-            num_slots=num_tokens * top_k,
-            num_experts=num_experts,
-            hidden_size=hidden_size,
-            intermediate_size=intermediate_size,
-            batch_invariant=batch_invariant,
-        )
-        tf32 = allow_tf32 and supports_tf32(arch)
-        schedule = build_schedule(topk_ids, num_experts, tiles.block_m)
-        h = gate_up(
-            hidden_states, gate_up_proj, schedule, top_k=top_k, tiles=tiles, allow_tf32=tf32
-        )
-        y = down(h, down_proj, schedule, tiles=tiles, allow_tf32=tf32)
-        return combine(y, topk_ids, topk_weights, num_experts=num_experts)

@@ -115,7 +115,7 @@ kernel_fault(
 kernel_fault(
     "kernel_empty_batch_raises",
     "an empty batch divides by zero",
-    module="api",
+    module="eager",
     find="return hidden_states.new_empty(hidden_states.shape)",
     replacement="return hidden_states * (1 // num_tokens)",
     bug_class="batch",
@@ -124,7 +124,7 @@ kernel_fault(
 kernel_fault(
     "kernel_arguments_not_checked",
     "the arguments of the experts are not checked",
-    module="api",
+    module="eager",
     find="check_experts_arguments(hidden_states, gate_up_proj, down_proj, topk_ids, topk_weights)",
     replacement="pass",
     bug_class="validation",

@@ -180,7 +180,7 @@ kernel_fault(
 kernel_fault(
     "kernel_block_m_of_another_config",
     "the schedule is cut for tiles of twice the height that the GEMMs have",
-    module="api",
+    module="eager",
     find="build_schedule(topk_ids, num_experts, tiles.block_m)",
     replacement="build_schedule(topk_ids, num_experts, 2 * tiles.block_m)",
     bug_class="configs",
