@@ -50,8 +50,17 @@ def fused_experts(
         TypeError: an argument is no tensor, or its dtype is not allowed.
         ValueError: a shape or device does not fit, or a gradient is required.
     """
-    implementation = torch_ops if torch.compiler.is_compiling() else eager
-    return implementation.fused_experts(
+    if torch.compiler.is_compiling():
+        return torch_ops.fused_experts(
+            hidden_states,
+            gate_up_proj,
+            down_proj,
+            topk_ids,
+            topk_weights,
+            allow_tf32=allow_tf32,
+            batch_invariant=batch_invariant,
+        )
+    return eager.fused_experts(
         hidden_states,
         gate_up_proj,
         down_proj,

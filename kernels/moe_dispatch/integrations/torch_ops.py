@@ -9,7 +9,7 @@ view of one; there is no backward pass.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import torch
 
@@ -28,9 +28,10 @@ NAMESPACE = __name__.removesuffix(".integrations.torch_ops").replace(".", "_")
 _LIBRARY = torch.library.Library(NAMESPACE, "FRAGMENT")
 
 
-def _operator(
-    name: str, function: Callable[..., Any], *, fake: Callable[..., Any]
-) -> Callable[..., Any]:
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+def _operator(name: str, function: _Function, *, fake: Callable[..., Any]) -> _Function:
     """`function` as an operator.
 
     fake: for tensors without storage, which compilers trace with: raises the errors that shapes
@@ -43,8 +44,7 @@ def _operator(
     _LIBRARY.define(schema, tags=(torch.Tag.pt2_compliant_tag,))
     _LIBRARY.impl(name, function, "CompositeExplicitAutograd")
     torch.library.register_fake(f"{NAMESPACE}::{name}", fake, lib=_LIBRARY)
-    operator: Callable[..., Any] = getattr(getattr(torch.ops, NAMESPACE), name).default
-    return operator
+    return cast(_Function, getattr(getattr(torch.ops, NAMESPACE), name).default)
 
 
 def _fused_experts(
