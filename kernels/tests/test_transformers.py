@@ -11,6 +11,7 @@ from transformers import (
     DeepseekV3Config,
     GptOssConfig,
     MixtralConfig,
+    OlmoeConfig,
     Qwen3MoeConfig,
 )
 from transformers.models.mixtral.modeling_mixtral import MixtralExperts
@@ -28,6 +29,28 @@ SIZES = {
     "num_experts_per_tok": 2,
 }
 
+CONFIGS = [
+    pytest.param(MixtralConfig(**SIZES, num_local_experts=5), id="mixtral"),
+    pytest.param(Qwen3MoeConfig(**SIZES, num_experts=6, moe_intermediate_size=20), id="qwen3"),
+    pytest.param(
+        DeepseekV3Config(
+            **SIZES | {"num_key_value_heads": 4},
+            n_routed_experts=8,
+            moe_intermediate_size=20,
+            n_group=4,
+            topk_group=2,
+            first_k_dense_replace=1,
+            q_lora_rank=16,
+            kv_lora_rank=16,
+            qk_rope_head_dim=8,
+            qk_nope_head_dim=8,
+            v_head_dim=8,
+        ),
+        id="deepseek-v3",
+    ),
+    pytest.param(OlmoeConfig(**SIZES, num_experts=6, eos_token_id=1), id="olmoe"),
+]
+
 
 def model(config: Any, device: torch.device) -> Any:
     torch.manual_seed(0)
@@ -35,29 +58,7 @@ def model(config: Any, device: torch.device) -> Any:
     return AutoModelForCausalLM.from_config(config).to(device).eval()
 
 
-@pytest.mark.parametrize(
-    "config",
-    [
-        pytest.param(MixtralConfig(**SIZES, num_local_experts=5), id="mixtral"),
-        pytest.param(Qwen3MoeConfig(**SIZES, num_experts=6, moe_intermediate_size=20), id="qwen3"),
-        pytest.param(
-            DeepseekV3Config(
-                **SIZES | {"num_key_value_heads": 4},
-                n_routed_experts=8,
-                moe_intermediate_size=20,
-                n_group=4,
-                topk_group=2,
-                first_k_dense_replace=1,
-                q_lora_rank=16,
-                kv_lora_rank=16,
-                qk_rope_head_dim=8,
-                qk_nope_head_dim=8,
-                v_head_dim=8,
-            ),
-            id="deepseek-v3",
-        ),
-    ],
-)
+@pytest.mark.parametrize("config", CONFIGS)
 def test_model_agrees_with_eager(config: Any, device: torch.device) -> None:
     network = model(config, device)
     tokens = torch.randint(0, 61, (2, 5), generator=torch.manual_seed(0)).to(device)
@@ -69,6 +70,17 @@ def test_model_agrees_with_eager(config: Any, device: torch.device) -> None:
     assert not torch.equal(actual, torch.zeros_like(actual))
     # Two float32 networks that differ in the order of sums of at most 48 terms, over 2 layers.
     torch.testing.assert_close(actual, expected, rtol=0, atol=2**-16 * expected.abs().max().item())
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+def test_model_compiles_as_one_graph(config: Any, device: torch.device) -> None:
+    network = model(config, device)
+    network.set_experts_implementation("moe_dispatch")
+    tokens = torch.randint(0, 61, (2, 5), generator=torch.manual_seed(0)).to(device)
+    torch.compiler.reset()
+    compiled = torch.compile(network, fullgraph=True, backend="aot_eager")
+    with torch.no_grad():
+        assert torch.equal(compiled(tokens).logits, network(tokens).logits)
 
 
 def mixtral_experts(device: torch.device) -> Any:
