@@ -31,7 +31,7 @@ class EmulatorFigures:
     Attributes:
         launches, waves: how many.
         opcodes: instructions executed by name, counting each wave.
-        seconds_translating, seconds_executing: wall time.
+        seconds_translating, seconds_executing: processor time.
     """
 
     launches: int = 0

@@ -144,11 +144,11 @@ class LdsRecord:
 
 def _by_several(touched: NDArray[np.uint64]) -> NDArray[np.uint64]:
     """Bytes that more than one row has; each byte is 0 or 1."""
-    once = np.zeros_like(touched[0])
+    once = np.zeros(touched.shape[1:], np.uint64)
     several = np.zeros_like(once)
     for row in touched:
-        several |= once & row
-        once |= row
+        np.bitwise_or(several, once & row, out=several)
+        np.bitwise_or(once, row, out=once)
     return several
 
 
