@@ -34,7 +34,7 @@ def judged(implementation: Implementation, name: str) -> Verdict:
 
 
 def test_a_case_is_known_for_every_fault() -> None:
-    assert list(KNOWN) == [n for n, fault in FAULTS.items() if "cpu" in fault.devices]
+    assert set(KNOWN) == {n for n, fault in FAULTS.items() if "cpu" in fault.devices}
 
 
 @pytest.mark.parametrize("name", IN_TORCH)
