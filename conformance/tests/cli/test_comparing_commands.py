@@ -21,7 +21,7 @@ def test_every_command_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     for name in ("quick", "certification"):
         short = Profile(name, "short", lambda device: map(parse_case_id, CASES))
         monkeypatch.setitem(PROFILES, name, short)
-    blocks = re.findall(r"```\n(.*?)```", DOCUMENT.read_text(), flags=re.DOTALL)
+    blocks = re.findall(r"```sh[^\n]*\n(.*?)```", DOCUMENT.read_text(), flags=re.DOTALL)
     commands = [shlex.split(line) for block in blocks for line in block.splitlines()]
     assert len(commands) == 7
     codes = {}

@@ -45,7 +45,7 @@ def hunt(plan: HuntPlan) -> tuple[list[Failure], list[str], Tally]:
         ("gelu", "T1-H4-I4-E1-K1-bf16/", {"accuracy"}),
         ("expert_offset_skips_empty", "T1-H4-I4-E2-K1-bf16/", {"accuracy"}),
         ("hidden_strides_ignored", "T2-H4-I4-E1-K1-bf16/", {"accuracy"}),
-        ("counts_unwritten", "T1-H4-I4-E1-K1-bf16/", {"memory"}),
+        ("routing_weights_written", "T1-H4-I4-E1-K1-bf16/", {"memory"}),
         ("bias_ignored", "route-T", {"routing", "memory"}),
     ],
 )
