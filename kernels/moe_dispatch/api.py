@@ -6,7 +6,6 @@ import torch
 
 from . import eager
 from .integrations import torch_ops
-from .routing_options import RoutingOptions
 
 
 def fused_experts(
@@ -50,17 +49,8 @@ def fused_experts(
         TypeError: an argument is no tensor, or its dtype is not allowed.
         ValueError: a shape or device does not fit, or a gradient is required.
     """
-    if torch.compiler.is_compiling():
-        return torch_ops.fused_experts(
-            hidden_states,
-            gate_up_proj,
-            down_proj,
-            topk_ids,
-            topk_weights,
-            allow_tf32=allow_tf32,
-            batch_invariant=batch_invariant,
-        )
-    return eager.fused_experts(
+    function = torch_ops.fused_experts if torch.compiler.is_compiling() else eager.fused_experts
+    return function(
         hidden_states,
         gate_up_proj,
         down_proj,
@@ -112,27 +102,17 @@ def route(
         TypeError: an argument's type or dtype is not allowed.
         ValueError: a shape, device or option does not fit, or a gradient is required.
     """
-    if torch.compiler.is_compiling():
-        return torch_ops.route(
-            router_logits,
-            top_k,
-            scoring=scoring,
-            renormalize=renormalize,
-            correction_bias=correction_bias,
-            num_groups=num_groups,
-            topk_groups=topk_groups,
-            scaling_factor=scaling_factor,
-        )
-    options = RoutingOptions(
+    function = torch_ops.route if torch.compiler.is_compiling() else eager.route
+    return function(
+        router_logits,
         top_k,
-        scoring,
-        renormalize,
-        correction_bias,
-        num_groups,
-        num_groups if topk_groups is None else topk_groups,
-        scaling_factor,
+        scoring=scoring,
+        renormalize=renormalize,
+        correction_bias=correction_bias,
+        num_groups=num_groups,
+        topk_groups=topk_groups,
+        scaling_factor=scaling_factor,
     )
-    return eager.route(router_logits, options)
 
 
 def fused_moe(
@@ -169,37 +149,19 @@ def fused_moe(
     Raises:
         TypeError, ValueError: as `fused_experts` and `route`.
     """
-    if torch.compiler.is_compiling():
-        return torch_ops.fused_moe(
-            hidden_states,
-            router_weight,
-            gate_up_proj,
-            down_proj,
-            top_k,
-            scoring=scoring,
-            renormalize=renormalize,
-            correction_bias=correction_bias,
-            num_groups=num_groups,
-            topk_groups=topk_groups,
-            scaling_factor=scaling_factor,
-            allow_tf32=allow_tf32,
-            batch_invariant=batch_invariant,
-        )
-    options = RoutingOptions(
-        top_k,
-        scoring,
-        renormalize,
-        correction_bias,
-        num_groups,
-        num_groups if topk_groups is None else topk_groups,
-        scaling_factor,
-    )
-    return eager.fused_moe(
+    function = torch_ops.fused_moe if torch.compiler.is_compiling() else eager.fused_moe
+    return function(
         hidden_states,
         router_weight,
         gate_up_proj,
         down_proj,
-        options,
+        top_k,
+        scoring=scoring,
+        renormalize=renormalize,
+        correction_bias=correction_bias,
+        num_groups=num_groups,
+        topk_groups=topk_groups,
+        scaling_factor=scaling_factor,
         allow_tf32=allow_tf32,
         batch_invariant=batch_invariant,
     )

@@ -13,7 +13,7 @@ from .gate_up import gate_up
 from .gemv import gemv_experts
 from .router_logits import router_logits
 from .routing import choose_experts
-from .routing_options import RoutingOptions
+from .routing_options import routing_options
 from .schedule import build_schedule
 from .target import architecture, on_device_of, supports_tf32
 from .tile_config import select_gemv, select_tiles
@@ -33,8 +33,8 @@ def fused_experts(
     topk_ids: torch.Tensor,
     topk_weights: torch.Tensor,
     *,
-    allow_tf32: bool,
-    batch_invariant: bool,
+    allow_tf32: bool = False,
+    batch_invariant: bool = False,
 ) -> torch.Tensor:
     """(T, H); see `api.fused_experts`."""
     check_experts_arguments(hidden_states, gate_up_proj, down_proj, topk_ids, topk_weights)
@@ -52,10 +52,27 @@ def fused_experts(
 
 
 def route(
-    router_logits: torch.Tensor, options: RoutingOptions
+    router_logits: torch.Tensor,
+    top_k: int,
+    *,
+    scoring: str = "softmax",
+    renormalize: bool = True,
+    correction_bias: torch.Tensor | None = None,
+    num_groups: int = 1,
+    topk_groups: int | None = None,
+    scaling_factor: float = 1.0,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """topk_ids (T, K) and topk_weights (T, K); see `api.route`."""
     check_logits(router_logits)
+    options = routing_options(
+        top_k,
+        scoring=scoring,
+        renormalize=renormalize,
+        correction_bias=correction_bias,
+        num_groups=num_groups,
+        topk_groups=topk_groups,
+        scaling_factor=scaling_factor,
+    )
     check_routing_options(options, num_experts=router_logits.shape[1], device=router_logits.device)
     with on_device_of(router_logits):
         return choose_experts(router_logits, options)
@@ -66,12 +83,27 @@ def fused_moe(
     router_weight: torch.Tensor,
     gate_up_proj: torch.Tensor,
     down_proj: torch.Tensor,
-    options: RoutingOptions,
+    top_k: int,
     *,
-    allow_tf32: bool,
-    batch_invariant: bool,
+    scoring: str = "softmax",
+    renormalize: bool = True,
+    correction_bias: torch.Tensor | None = None,
+    num_groups: int = 1,
+    topk_groups: int | None = None,
+    scaling_factor: float = 1.0,
+    allow_tf32: bool = False,
+    batch_invariant: bool = False,
 ) -> torch.Tensor:
     """(T, H); see `api.fused_moe`."""
+    options = routing_options(
+        top_k,
+        scoring=scoring,
+        renormalize=renormalize,
+        correction_bias=correction_bias,
+        num_groups=num_groups,
+        topk_groups=topk_groups,
+        scaling_factor=scaling_factor,
+    )
     check_moe_arguments(hidden_states, router_weight, gate_up_proj, down_proj, options)
     check_flag("allow_tf32", allow_tf32)
     check_flag("batch_invariant", batch_invariant)

@@ -235,15 +235,9 @@ def _gate_up_launch(
 ) -> Launch:
     num_tokens, top_k = ids_shape
     num_experts, gate_up_rows, hidden_size = w_shape
-    constants = {
-        "HIDDEN_SIZE": hidden_size,
-        "INTERMEDIATE_SIZE": gate_up_rows // 2,
-        "NUM_EXPERTS": num_experts,
-        "TOP_K": top_k,
-        "BLOCK_N": tile.block_n,
-        "BLOCK_K": tile.block_k,
-    }
-    programs = num_tokens * top_k * cdiv(gate_up_rows // 2, tile.block_n)
+    intermediate_size = gate_up_rows // 2
+    programs = num_tokens * top_k * cdiv(intermediate_size, tile.block_n)
+    constants = _constants(hidden_size, intermediate_size, num_experts, top_k, tile)
     return Launch(gemv_gate_up_kernel, programs, strides, constants, num_warps=tile.num_warps)
 
 
@@ -258,14 +252,21 @@ def _down_launch(
 ) -> Launch:
     num_tokens, top_k = ids_shape
     num_experts, hidden_size, intermediate_size = w_shape
-    constants = {
+    programs = num_tokens * cdiv(hidden_size, tile.block_n)
+    constants = _constants(hidden_size, intermediate_size, num_experts, top_k, tile)
+    constants["UNROLL"] = min(top_k, _MAX_UNROLL)
+    return Launch(gemv_down_kernel, programs, strides, constants, num_warps=tile.num_warps)
+
+
+def _constants(
+    hidden_size: int, intermediate_size: int, num_experts: int, top_k: int, tile: GemvTile
+) -> dict[str, int]:
+    """The compile-time constants that both kernels take, in their order."""
+    return {
         "HIDDEN_SIZE": hidden_size,
         "INTERMEDIATE_SIZE": intermediate_size,
         "NUM_EXPERTS": num_experts,
         "TOP_K": top_k,
         "BLOCK_N": tile.block_n,
         "BLOCK_K": tile.block_k,
-        "UNROLL": min(top_k, _MAX_UNROLL),
     }
-    programs = num_tokens * cdiv(hidden_size, tile.block_n)
-    return Launch(gemv_down_kernel, programs, strides, constants, num_warps=tile.num_warps)

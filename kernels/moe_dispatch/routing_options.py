@@ -19,3 +19,25 @@ class RoutingOptions(NamedTuple):
     num_groups: int
     topk_groups: int
     scaling_factor: float
+
+
+def routing_options(
+    top_k: int,
+    *,
+    scoring: str,
+    renormalize: bool,
+    correction_bias: torch.Tensor | None,
+    num_groups: int,
+    topk_groups: int | None,
+    scaling_factor: float,
+) -> RoutingOptions:
+    """The options with all groups taking part where none are counted out."""
+    return RoutingOptions(
+        top_k,
+        scoring,
+        renormalize,
+        correction_bias,
+        num_groups,
+        num_groups if topk_groups is None else topk_groups,
+        scaling_factor,
+    )

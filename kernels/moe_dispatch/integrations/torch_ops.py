@@ -14,7 +14,7 @@ from typing import Any, TypeVar, cast
 import torch
 
 from .. import eager
-from ..routing_options import RoutingOptions
+from ..routing_options import RoutingOptions, routing_options
 from ..validation import (
     check_experts_arguments,
     check_logits,
@@ -47,27 +47,6 @@ def _operator(name: str, function: _Function, *, fake: Callable[..., Any]) -> _F
     return cast(_Function, getattr(getattr(torch.ops, NAMESPACE), name).default)
 
 
-def _fused_experts(
-    hidden_states: torch.Tensor,
-    gate_up_proj: torch.Tensor,
-    down_proj: torch.Tensor,
-    topk_ids: torch.Tensor,
-    topk_weights: torch.Tensor,
-    *,
-    allow_tf32: bool = False,
-    batch_invariant: bool = False,
-) -> torch.Tensor:
-    return eager.fused_experts(
-        hidden_states,
-        gate_up_proj,
-        down_proj,
-        topk_ids,
-        topk_weights,
-        allow_tf32=allow_tf32,
-        batch_invariant=batch_invariant,
-    )
-
-
 def _fake_fused_experts(
     hidden_states: torch.Tensor, *other_tensors: torch.Tensor, **_: bool
 ) -> torch.Tensor:
@@ -83,43 +62,21 @@ def _options(
     correction_bias: torch.Tensor | None = None,
     num_groups: int = 1,
     topk_groups: int | None = None,
-    scaling_factor: float = 1.0,
 ) -> RoutingOptions:
-    if topk_groups is None:
-        topk_groups = num_groups
-    # A compiler may not know the integers' values yet; kernels are compiled for them: int asks.
-    return RoutingOptions(
+    """What shapes and errors depend on.
+
+    The scaling factor may be a symbol to the compiler, and may stay one. It may not know the
+    integers' values yet either; kernels are compiled for them: int asks.
+    """
+    return routing_options(
         int(top_k),
-        scoring,
-        renormalize,
-        correction_bias,
-        int(num_groups),
-        int(topk_groups),
-        scaling_factor,
-    )
-
-
-def _route(
-    router_logits: torch.Tensor,
-    top_k: int,
-    *,
-    scoring: str = "softmax",
-    renormalize: bool = True,
-    correction_bias: torch.Tensor | None = None,
-    num_groups: int = 1,
-    topk_groups: int | None = None,
-    scaling_factor: float = 1.0,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    options = _options(
-        top_k,
         scoring=scoring,
         renormalize=renormalize,
         correction_bias=correction_bias,
-        num_groups=num_groups,
-        topk_groups=topk_groups,
-        scaling_factor=scaling_factor,
+        num_groups=int(num_groups),
+        topk_groups=None if topk_groups is None else int(topk_groups),
+        scaling_factor=1.0,
     )
-    return eager.route(router_logits, options)
 
 
 def _fake_route(
@@ -127,49 +84,12 @@ def _fake_route(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     check_logits(router_logits)
     num_tokens, num_experts = router_logits.shape
-    # The factor may be a symbol to the compiler, and may stay one.
     options = _options(top_k, **rest)
     check_routing_options(options, num_experts=num_experts, device=router_logits.device)
     shape = (num_tokens, options.top_k)
     return (
         router_logits.new_empty(shape, dtype=torch.int32),
         router_logits.new_empty(shape, dtype=torch.float32),
-    )
-
-
-def _fused_moe(
-    hidden_states: torch.Tensor,
-    router_weight: torch.Tensor,
-    gate_up_proj: torch.Tensor,
-    down_proj: torch.Tensor,
-    top_k: int,
-    *,
-    scoring: str = "softmax",
-    renormalize: bool = True,
-    correction_bias: torch.Tensor | None = None,
-    num_groups: int = 1,
-    topk_groups: int | None = None,
-    scaling_factor: float = 1.0,
-    allow_tf32: bool = False,
-    batch_invariant: bool = False,
-) -> torch.Tensor:
-    options = _options(
-        top_k,
-        scoring=scoring,
-        renormalize=renormalize,
-        correction_bias=correction_bias,
-        num_groups=num_groups,
-        topk_groups=topk_groups,
-        scaling_factor=scaling_factor,
-    )
-    return eager.fused_moe(
-        hidden_states,
-        router_weight,
-        gate_up_proj,
-        down_proj,
-        options,
-        allow_tf32=allow_tf32,
-        batch_invariant=batch_invariant,
     )
 
 
@@ -190,6 +110,6 @@ def _fake_fused_moe(
     return hidden_states.new_empty(hidden_states.shape)
 
 
-fused_experts = _operator("fused_experts", _fused_experts, fake=_fake_fused_experts)
-route = _operator("route", _route, fake=_fake_route)
-fused_moe = _operator("fused_moe", _fused_moe, fake=_fake_fused_moe)
+fused_experts = _operator("fused_experts", eager.fused_experts, fake=_fake_fused_experts)
+route = _operator("route", eager.route, fake=_fake_route)
+fused_moe = _operator("fused_moe", eager.fused_moe, fake=_fake_fused_moe)
