@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import Any
 
 from moeproof.number_format import STORAGE_FORMATS
 
@@ -77,6 +78,17 @@ class RouterProblem:
         eligible = self.num_experts // self.num_groups * self.topk_groups
         if not 1 <= self.top_k <= eligible:
             raise ValueError(f"top_k must be in [1, {eligible}], got {self.top_k}")
+
+    @property
+    def rule(self) -> dict[str, Any]:
+        """The options of ``route`` by which experts are chosen and weighed, but for K and bias."""
+        return {
+            "scoring": self.scoring,
+            "renormalize": self.renormalize,
+            "num_groups": self.num_groups,
+            "topk_groups": self.topk_groups,
+            "scaling_factor": self.scaling_factor,
+        }
 
     @property
     def name(self) -> str:

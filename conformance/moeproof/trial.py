@@ -189,12 +189,8 @@ class RouterTrial:
             result = self.implementation.route(
                 logits,
                 problem.top_k,
-                scoring=problem.scoring,
-                renormalize=problem.renormalize,
                 correction_bias=bias[0] if bias else None,
-                num_groups=problem.num_groups,
-                topk_groups=problem.topk_groups,
-                scaling_factor=problem.scaling_factor,
+                **problem.rule,
             )
         synchronize(self.device)
         if not isinstance(result, tuple) or len(result) != 2:

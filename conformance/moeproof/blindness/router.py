@@ -59,11 +59,7 @@ class _Judgement:
             ids,
             weights,
             top_k=problem.top_k,
-            scoring=problem.scoring,
-            renormalize=problem.renormalize,
-            num_groups=problem.num_groups,
-            topk_groups=problem.topk_groups,
-            scaling_factor=problem.scaling_factor,
+            **problem.rule,
             lowest_id_ties=False,
         )
         refused = np.zeros(len(ids), dtype=bool)

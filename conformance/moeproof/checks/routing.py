@@ -30,11 +30,7 @@ def judge_routes(trial: RouterTrial, topk_ids: NDArray[Any], topk_weights: NDArr
         topk_ids,
         topk_weights,
         top_k=problem.top_k,
-        scoring=problem.scoring,
-        renormalize=problem.renormalize,
-        num_groups=problem.num_groups,
-        topk_groups=problem.topk_groups,
-        scaling_factor=problem.scaling_factor,
+        **problem.rule,
         lowest_id_ties=trial.implementation.capabilities.lowest_id_ties,
     )
     figures = {"wrong_tokens": float(len({violation.row for violation in violations}))}

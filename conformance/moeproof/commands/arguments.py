@@ -21,6 +21,11 @@ def add_subject(parser: argparse.ArgumentParser) -> None:
         help="an adapter's name, module:attribute or path/to/file.py:attribute",
     )
     add_device(parser)
+    add_timeout(parser)
+
+
+def add_timeout(parser: argparse.ArgumentParser) -> None:
+    """How long a check of a case may take."""
     parser.add_argument(
         "--timeout",
         metavar="SECONDS",

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from moeproof.case_id import parse_case_id
-from moeproof.commands.arguments import Commands, add_device, add_workers, positive
+from moeproof.commands.arguments import Commands, add_device, add_timeout, add_workers
 from moeproof.planned_case import PlannedCase
 from moeproof.report import write_whole
 from moeproof.report.fault_matrix import FaultMatrix, FaultResult, as_markdown
@@ -54,13 +54,7 @@ def add_parser(commands: Commands) -> None:
         help="write faults.jsonl and faults.html there; the page of a run there shows them, too",
     )
     parser.add_argument("--markdown", metavar="FILE", type=Path, help="write the table there")
-    parser.add_argument(
-        "--timeout",
-        metavar="SECONDS",
-        type=positive(float),
-        default=120.0,
-        help="the longest that one check of one case may take (default: %(default)g)",
-    )
+    add_timeout(parser)
     add_device(parser)
     add_workers(parser)
 

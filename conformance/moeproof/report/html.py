@@ -61,16 +61,21 @@ def render_html(
     return printable(page)
 
 
-@cache
-def page_environment() -> Environment:
-    """The templates, with the filters and drawings that all pages share."""
-    environment = Environment(
+def template_environment() -> Environment:
+    """The templates alone: values are escaped, and one that is missing is an error."""
+    return Environment(
         loader=PackageLoader("moeproof.report"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+
+
+@cache
+def page_environment() -> Environment:
+    """The templates, with the filters and drawings that all pages of runs share."""
+    environment = template_environment()
     environment.globals.update(
         Outcome=Outcome,
         distribution=distribution,

@@ -97,12 +97,8 @@ def _call_router(implementation: Implementation, problem: RouterProblem) -> obje
     return implementation.route(
         torch.zeros(problem.num_tokens, problem.num_experts),
         problem.top_k,
-        scoring=problem.scoring,
-        renormalize=problem.renormalize,
         correction_bias=torch.zeros(problem.num_experts) if problem.has_bias else None,
-        num_groups=problem.num_groups,
-        topk_groups=problem.topk_groups,
-        scaling_factor=problem.scaling_factor,
+        **problem.rule,
     )
 
 

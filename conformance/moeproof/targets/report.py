@@ -8,8 +8,7 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
+from moeproof.report.html import template_environment
 from moeproof.report.text import printable
 from moeproof.targets.facts import FailedCall, KernelFacts
 from moeproof.targets.rules import violations
@@ -69,13 +68,7 @@ def targets_text(report: TargetsReport) -> str:
 
 def render_targets(report: TargetsReport) -> str:
     """``targets.html``: a page that loads nothing."""
-    environment = Environment(
-        loader=PackageLoader("moeproof.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = template_environment()
     environment.filters.update(counts=counts_text, constants=constants_text)
     return printable(environment.get_template("targets.html.j2").render(report=report))
 

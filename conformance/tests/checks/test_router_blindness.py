@@ -46,11 +46,7 @@ def test_the_right_routing_is_accepted(case: RouterCase) -> None:
         right.ids,
         right.weights_of(right.ids),
         top_k=problem.top_k,
-        scoring=problem.scoring,
-        renormalize=problem.renormalize,
-        num_groups=problem.num_groups,
-        topk_groups=problem.topk_groups,
-        scaling_factor=problem.scaling_factor,
+        **problem.rule,
         lowest_id_ties=True,
     )
     assert violations == []
