@@ -104,6 +104,8 @@ class KernelFacts:
         occupancy: an estimate.
         missing_waits: AMD: results of memory instructions that are used too early, in words, by
             :mod:`moeproof.amd.waits`; None where that was not checked.
+        opcodes: AMD: instruction, as :mod:`moeproof.amd.decoding` names it -> how often the binary
+            holds it; None where no decoder is installed.
     """
 
     configuration: Configuration
@@ -120,6 +122,7 @@ class KernelFacts:
     main_loop: MainLoop | None
     occupancy: Occupancy
     missing_waits: tuple[str, ...] | None
+    opcodes: Mapping[str, int] | None
 
 
 @dataclass(frozen=True)
@@ -152,6 +155,7 @@ def read_facts(
     *,
     dots: tuple[Dot, ...],
     missing_waits: tuple[str, ...] | None = None,
+    opcodes: Mapping[str, int] | None = None,
 ) -> KernelFacts:
     """The facts of a kernel from its listing and its metadata."""
     architecture = ARCHITECTURES[configuration.target]
@@ -181,6 +185,7 @@ def read_facts(
             shared_bytes=resources.shared_bytes,
         ),
         missing_waits=missing_waits,
+        opcodes=opcodes,
     )
 
 

@@ -7,6 +7,7 @@ implementation decides by reading results of its kernels on the host is not to b
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from importlib.util import find_spec
 from pathlib import Path
@@ -103,23 +104,37 @@ def _read_amdgcn(
         "scalar": usage.scalar_registers,
     }
     resources = Resources(registers, usage.scratch_bytes, shared_bytes)
-    waits = _missing_waits(paths[".hsaco"].read_bytes())
-    return read_facts(configuration, resources, listing, gcn.Gcn(), dots=dots, missing_waits=waits)
+    opcodes, waits = _decoded(paths[".hsaco"].read_bytes())
+    return read_facts(
+        configuration,
+        resources,
+        listing,
+        gcn.Gcn(),
+        dots=dots,
+        missing_waits=waits,
+        opcodes=opcodes,
+    )
 
 
-def _missing_waits(binary: bytes) -> tuple[str, ...] | None:
-    """None where no decoder is installed; what it cannot decode is as bad as a missing wait."""
+def _decoded(binary: bytes) -> tuple[dict[str, int] | None, tuple[str, ...] | None]:
+    """How often each instruction occurs, and the waits that are missing.
+
+    None where no decoder is installed; what it cannot decode is as bad as a missing wait.
+    """
     if find_spec("tinygrad") is None:
-        return None
+        return None, None
     from moeproof.amd.code_object import load_code_object
-    from moeproof.amd.decoding import UnknownInstruction
+    from moeproof.amd.decoding import UnknownInstruction, disassemble
     from moeproof.amd.waits import missing_waits
 
     code = load_code_object(binary)
+    opcodes: Counter[str] = Counter()
     try:
-        return tuple(str(found) for name in code.kernels for found in missing_waits(code, name))
+        opcodes.update(instruction.name for instruction in disassemble(code))
+        waits = tuple(str(found) for name in code.kernels for found in missing_waits(code, name))
     except UnknownInstruction as error:
-        return (f"not checked: {error}",)
+        waits = (f"not checked: {error}",)
+    return dict(opcodes), waits
 
 
 def _plain(value: object) -> object:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from rich import box
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 
 from moeproof.architectures import ARCHITECTURES
@@ -11,23 +13,38 @@ from moeproof.targets.report import TargetsReport, constants_text
 from moeproof.targets.summary import Summary
 
 _SHOWN = 20
+_WIDEST = 1000
+_REGISTER_KINDS = ("vector", "accumulation", "scalar")
+_LEGEND = (
+    "registers: vector registers of a lane, those for accumulation (CDNA) among them; scratch: "
+    "bytes of a lane; loads (bytes a lane) and 64-bit integer instructions: in the main loop, or "
+    "in all of a kernel that multiplies no matrices in one; work: products done for one asked "
+    "for; ahead: matrix instructions from a load to its use; warps: resident, estimated"
+)
 
 
-def print_report(report: TargetsReport, console: Console | None = None) -> None:
-    """A row for each kernel and dtype of each target, then what is wrong."""
-    console = console or Console()
-    table = Table(
-        "target", "kernel", "dtype",
-        *("configs", "registers", "shared", "spills", "matrix unit", "loads in main loop"),
-        *("work", "ahead", "warps"),
-    )  # fmt: skip
+def print_report(report: TargetsReport) -> None:
+    """A row for each kernel and dtype of each target, then what is wrong.
+
+    As wide as its contents, whatever the terminal: cells cut short would say nothing.
+    """
+    console = Console()
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for heading in (
+        *("target", "kernel", "dtype", "configs", "registers", "accum.", "scalar", "scratch"),
+        *("spills", "shared", "matrix unit", "loads", "64-bit", "work", "ahead", "warps"),
+    ):
+        table.add_column(heading, no_wrap=True)
     target = ""
     for summary in report.summaries:
         if target and summary.target != target:
             table.add_section()
         table.add_row(*_cells(summary, repeat=summary.target == target))
         target = summary.target
+    needed = Measurement.get(console, console.options.update(max_width=_WIDEST), table).maximum
+    console.width = max(console.width, needed)
     console.print(table)
+    _plain(console, _LEGEND)
     for facts, wrong in report.broken[:_SHOWN]:
         configuration = facts.configuration
         _plain(console, f"FAIL {configuration.target} {configuration.kernel}: {'; '.join(wrong)}")
@@ -61,11 +78,13 @@ def _cells(summary: Summary, *, repeat: bool) -> list[str]:
         f"[bold red]{summary.kernel}[/]" if summary.broken else summary.kernel,
         summary.dtype,
         str(summary.configurations),
-        _range(summary.registers),
-        f"{summary.shared_bytes // 1024} of {summary.shared_limit // 1024} KiB",
+        *(_range(summary.registers.get(kind, ("", ""))) for kind in _REGISTER_KINDS),
+        str(summary.scratch_bytes or ""),
         spills,
+        f"{summary.shared_bytes // 1024} of {summary.shared_limit // 1024} KiB",
         ", ".join(summary.matrix_paths),
         ", ".join(summary.loads),
+        _range(summary.wide_addresses),
         "" if summary.work is None else _range(tuple(f"{work:.3g}" for work in summary.work)),
         "" if summary.ahead is None else str(summary.ahead),
         f"{_range(summary.warps)} of {summary.most_warps}",

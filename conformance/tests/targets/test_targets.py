@@ -73,16 +73,34 @@ def test_unknown_implementation() -> None:
         _compile("absent", "sm_80")
 
 
-def test_command_writes_what_it_found(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_command_writes_what_it_found(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "40")  # however narrow the terminal, the table is whole
     arguments = ["targets", "--target", "gfx942", "--dtype", "bf16", "--report", str(tmp_path)]
     assert main([*arguments, "--implementation", f"{_SUBJECTS}:good"]) == 0
-    assert "1 kernels for 1 targets" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "1 kernels for 1 targets" in printed
     header, kernel, footer = map(json.loads, (tmp_path / "targets.jsonl").read_text().splitlines())
     assert header["targets"] == ["gfx942"]
     assert kernel["configuration"]["kernel"] == "dot_kernel"
-    assert kernel["main_loop"]["global_loads"] == {"registers 16": 4}
+    main_loop, registers = kernel["main_loop"], kernel["resources"]["registers"]
+    assert main_loop["global_loads"] == {"registers 16": 4}
+    (row,) = (line.split() for line in printed.splitlines() if line.startswith(" gfx942 "))
+    counts = [str(registers[kind]) for kind in ("vector", "accumulation", "scalar")]
+    assert row[:7] == ["gfx942", "dot_kernel", "bf16", "1", *counts]
+    addresses, ahead = main_loop["wide_addresses"], main_loop["matrix_ahead"]
+    loaded = f"mfma registers 16 {addresses} 1 {ahead} {kernel['occupancy']['warps']} of 32"
+    assert " ".join(row[7:]) == f"16 of 64 KiB {loaded}"  # neither scratch nor spills
+    if sys.version_info >= (3, 11):
+        assert kernel["matrix"].items() <= kernel["opcodes"].items()
+        assert sum(kernel["opcodes"].values()) >= kernel["instructions"]
+    else:  # there is no decoder
+        assert kernel["opcodes"] is None
     assert footer["broken"] == 0
-    assert "v_mfma_f32_32x32x8_bf16" in (tmp_path / "targets.html").read_text()
+    page = (tmp_path / "targets.html").read_text()
+    assert "v_mfma_f32_32x32x8_bf16" in page
+    assert f"{counts[0]}<br><small>accumulation {counts[1]}</small>" in page
 
 
 @pytest.mark.parametrize("name", ["raising", "without_kernels"])
