@@ -1,38 +1,27 @@
-"""Which AMD instructions our kernels' binaries hold, and how the emulator's were tested.
+"""Which instructions the AMD binaries of our kernels hold, and how the emulator's were tested.
 
-    python ci/instruction_coverage.py write
-    python ci/instruction_coverage.py check
+    moeproof targets --report reports/targets
+    python ci/instruction_coverage.py check reports/targets
+    python ci/instruction_coverage.py write reports/targets
 
-`write` compiles moe_dispatch for each emulated GPU with every tile configuration, runs its pipeline
-in the emulator, and puts the table into docs/emulation.md between its markers. `check` fails if the
-table there is another one.
+`check` prints a table of the report's binaries, and fails if one of them holds an instruction that
+no test covers. `write` also executes moe_dispatch's pipeline on each emulated GPU, to count what
+that reaches, and puts the table into docs/emulation.md between its markers.
 """
 
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import re
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from importlib import import_module
 from pathlib import Path
-from types import ModuleType
 from typing import Any
-
-import torch
-
-from moeproof.amd.atomics import operation_of
-from moeproof.amd.code_object import load_code_object
-from moeproof.amd.decoding import ARCHITECTURES, disassemble
-from moeproof.amd.driver import EmulatedGpu
-from moeproof.amd.lane_steps import LANE_INSTRUCTIONS
-from moeproof.amd.matrix import matrix_instruction
-from moeproof.amd.transfers import transfer_of
-from moeproof.amd.translate import has_effect
-from moeproof.architectures import ARCHITECTURES as GPUS
-from moeproof.triton_driver import AbsentGpuDriver, install
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "emulation.md"
@@ -51,34 +40,58 @@ _BY_HAND = re.compile(
 _BY_PROGRAM = re.compile(r"v_div_(scale|fmas|fixup)_f32")
 
 
-def module_at(path: Path) -> ModuleType:
-    """A file that is no part of a package, as a module."""
-    specification = importlib.util.spec_from_file_location(path.stem, path)
-    assert specification is not None
-    assert specification.loader is not None
-    module = importlib.util.module_from_spec(specification)
-    sys.modules[path.stem] = module
-    specification.loader.exec_module(module)
-    return module
+@dataclass(frozen=True)
+class Row:
+    """One GPU's figures.
+
+    Attributes:
+        arch: "gfx942".
+        kernels, instructions: in the report. opcodes: different instructions.
+        kinds: kind of test -> different instructions that have such a test.
+        untested: those without any.
+        executed: those that the pipeline reached; None where it was not run.
+    """
+
+    arch: str
+    kernels: int
+    instructions: int
+    opcodes: int
+    kinds: Counter[str]
+    untested: tuple[str, ...]
+    executed: int | None = None
 
 
-def names_in_binaries(arch: str) -> tuple[int, Counter[str]]:
-    """Number of kernels, and how often each instruction occurs in them."""
-    binaries: list[bytes] = []
+def rows_of(report: Path, *, execute: bool) -> list[Row]:
+    """A row for each AMD GPU of a folder that `moeproof targets --report` wrote."""
+    lines = map(json.loads, (report / "targets.jsonl").read_text().splitlines())
+    found: dict[str, list[dict[str, int]]] = {}
+    for line in lines:
+        arch = line["configuration"]["target"] if line["kind"] == "kernel" else ""
+        if arch.startswith("gfx"):
+            if line["opcodes"] is None:
+                sys.exit(f"{report}: its binaries were not decoded, which takes Python 3.11")
+            found.setdefault(arch, []).append(line["opcodes"])
+    if not found:
+        sys.exit(f"{report}: no AMD GPU was compiled for")
+    return [_row(arch, binaries, execute=execute) for arch, binaries in found.items()]
 
-    def load(name: str, binary: bytes) -> None:
-        binaries.append(binary)
 
-    def launcher(source: Any, metadata: Any) -> Any:
-        return lambda *_: None
-
-    install(AbsentGpuDriver(GPUS[arch], load=load, launcher=launcher))
-    module_at(ROOT / "kernels" / "tests" / "cross_compile.py").call_everything(arch)
-    found: Counter[str] = Counter()
+def _row(arch: str, binaries: Sequence[dict[str, int]], *, execute: bool) -> Row:
+    counts: Counter[str] = Counter()
     for binary in binaries:
-        for instruction in disassemble(load_code_object(binary)):
-            found.update(alone(instruction.name))
-    return len(binaries), found
+        for name, count in binary.items():
+            counts.update(dict.fromkeys(alone(name), count))
+    tests = Tests(arch)
+    kinds = {name: tests.kind(name) for name in counts}
+    return Row(
+        arch=arch,
+        kernels=len(binaries),
+        instructions=counts.total(),
+        opcodes=len(counts),
+        kinds=Counter(kinds.values()),
+        untested=tuple(sorted(name for name, kind in kinds.items() if kind == "none")),
+        executed=len(_executed_apart(arch) & set(counts)) if execute else None,
+    )
 
 
 def alone(name: str) -> list[str]:
@@ -86,9 +99,62 @@ def alone(name: str) -> list[str]:
     return [part.replace("v_dual_", "v_") for part in name.split("::")]
 
 
+class Tests:
+    """What the emulator's tests cover on one GPU."""
+
+    def __init__(self, arch: str) -> None:
+        if str(TESTS) not in sys.path:
+            sys.path.insert(0, str(TESTS))
+        self._arch = arch
+        self._vectors = {
+            *import_module("opcode_vectors").VECTORS,
+            *import_module("test_instructions").REFERENCES,
+        }
+        cases = import_module("test_matrix").CASES
+        self._products = [_product(name, gpu) for gpu, name, *_ in cases]
+
+    def kind(self, name: str) -> str:
+        """Which kind of test an instruction has: "none" if it has none."""
+        from moeproof.amd.atomics import operation_of
+        from moeproof.amd.lane_steps import LANE_INSTRUCTIONS
+        from moeproof.amd.transfers import transfer_of
+        from moeproof.amd.translate import has_effect
+
+        if _FLOW.fullmatch(name) or not has_effect(name):
+            return "flow"
+        if name in self._vectors or _BY_HAND.fullmatch(name):
+            return "vector"
+        if transfer_of(name) or operation_of(name) or name.startswith("s_load_"):
+            return "memory"
+        if name.startswith(("v_mfma", "v_wmma")) and _product(name, self._arch) in self._products:
+            return "matrix"
+        if name in LANE_INSTRUCTIONS:
+            return "lanes"
+        return "program" if _BY_PROGRAM.fullmatch(name) else "none"
+
+
+def _product(name: str, arch: str) -> Any:
+    """What a matrix instruction does, whatever it is called on that GPU."""
+    from moeproof.amd.matrix import matrix_instruction
+
+    found = matrix_instruction(name, arch)
+    return None if found is None else replace(found, mnemonic="")
+
+
+def _executed_apart(arch: str) -> set[str]:
+    """In a process of its own: Triton of one process keeps the target that it had first."""
+    done = subprocess.run(
+        [sys.executable, __file__, "execute", arch], stdout=subprocess.PIPE, text=True, check=True
+    )
+    return set(json.loads(done.stdout.splitlines()[-1]))
+
+
 def names_executed(arch: str) -> set[str]:
     """Instructions that the pipeline executes, of one token and of several tiles, in each dtype."""
+    import torch
+
     from moe_dispatch import fused_moe
+    from moeproof.amd.driver import EmulatedGpu
 
     gpu = EmulatedGpu(arch)
     gpu.install()
@@ -110,94 +176,47 @@ def names_executed(arch: str) -> set[str]:
     return {name for both in gpu.figures.opcodes for name in alone(both)}
 
 
-def tested_by(name: str, arch: str, vectors: set[str]) -> str:
-    """Which kind of test the instruction has."""
-    if _FLOW.fullmatch(name) or not has_effect(name):
-        return "flow"
-    if name in vectors or _BY_HAND.fullmatch(name):
-        return "vector"
-    if transfer_of(name) or operation_of(name) or name.startswith("s_load_"):
-        return "memory"
-    if name.startswith(("v_mfma", "v_wmma")) and matrix_instruction(name, arch):
-        return "matrix"
-    if name in LANE_INSTRUCTIONS:
-        return "lanes"
-    return "program" if _BY_PROGRAM.fullmatch(name) else "none"
-
-
-def row_of(arch: str) -> dict[str, Any]:
-    """One architecture's figures."""
-    kernels, found = _in_own_process("binaries", arch)
-    executed = _in_own_process("executed", arch)
-    sys.path.insert(0, str(TESTS))
-    vectors = set(module_at(TESTS / "opcode_vectors.py").VECTORS)
-    vectors |= set(module_at(TESTS / "test_instructions.py").REFERENCES)
-    kinds = {name: tested_by(name, arch, vectors) for name in found}
-    return {
-        "arch": arch,
-        "kernels": kernels,
-        "instructions": sum(found.values()),
-        "opcodes": len(found),
-        "executed": len(set(executed) & set(found)),
-        "kinds": Counter(kinds.values()),
-        "untested": sorted(name for name, kind in kinds.items() if kind == "none"),
-    }
-
-
-def _in_own_process(task: str, arch: str) -> Any:
-    """What a task prints: Triton of one process keeps the target and launcher it had first."""
-    done = subprocess.run(
-        [sys.executable, __file__, task, arch], stdout=subprocess.PIPE, text=True, check=True
-    )
-    return json.loads(done.stdout.splitlines()[-1])
-
-
-def table(rows: list[dict[str, Any]]) -> str:
+def table(rows: Sequence[Row]) -> str:
     """The rows in Markdown."""
-    lines = [
-        "| GPU | kernels compiled | instructions | different ones | executed here | own vectors "
-        "| memory, matrix, lane tests | no effect, or flow | through programs | untested |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+    headings = [
+        *("GPU", "kernels compiled", "instructions", "different ones", "executed here"),
+        *("own vectors", "memory, matrix, lane tests", "no effect, or flow"),
+        *("through programs", "untested"),
     ]
-    for row in rows:
-        kinds = Counter(row["kinds"])
-        units = kinds["memory"] + kinds["matrix"] + kinds["lanes"]
-        untested = ", ".join(f"`{name}`" for name in row["untested"]) or "none"
-        cells = [
-            row["arch"],
-            row["kernels"],
-            f"{row['instructions']:,}",
-            row["opcodes"],
-            row["executed"],
-            kinds["vector"],
-            units,
-            kinds["flow"],
-            kinds["program"],
-            untested,
+    cells = [
+        [
+            *(row.arch, row.kernels, f"{row.instructions:,}", row.opcodes, row.executed),
+            *(row.kinds["vector"], sum(row.kinds[k] for k in ("memory", "matrix", "lanes"))),
+            *(row.kinds["flow"], row.kinds["program"]),
+            ", ".join(f"`{name}`" for name in row.untested) or "none",
         ]
-        lines.append("| " + " | ".join(map(str, cells)) + " |")
-    return "\n".join(lines)
+        for row in rows
+    ]
+    if any(row.executed is None for row in rows):
+        for line in (headings, *cells):
+            del line[4]
+    lines = [headings, ["---"] * len(headings), *cells]
+    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("task", choices=("write", "check", "binaries", "executed"))
-    parser.add_argument("arch", nargs="?", choices=ARCHITECTURES)
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("task", choices=("check", "write", "execute"))
+    parser.add_argument("subject", help="the report's folder; for execute, the GPU")
     options = parser.parse_args()
-    if options.task == "binaries":
-        print(json.dumps(names_in_binaries(options.arch)))
+    if options.task == "execute":
+        print(json.dumps(sorted(names_executed(options.subject))))
         return
-    if options.task == "executed":
-        print(json.dumps(sorted(names_executed(options.arch))))
-        return
-    page = PAGE.read_text()
-    before, _, rest = page.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    fresh = f"{before}{BEGIN}\n{table([row_of(arch) for arch in ARCHITECTURES])}\n{END}{after}"
-    if options.task == "write":
-        PAGE.write_text(fresh)
-    elif fresh != page:
-        sys.exit(f"{PAGE}: the table is out of date; python ci/instruction_coverage.py write")
+    writes = options.task == "write"
+    rows = rows_of(Path(options.subject), execute=writes)
+    print(table(rows))
+    if writes:
+        before, _, rest = PAGE.read_text().partition(BEGIN)
+        _, _, after = rest.partition(END)
+        PAGE.write_text(f"{before}{BEGIN}\n{table(rows)}\n{END}{after}")
+    untested = sorted({name for row in rows for name in row.untested})
+    if untested:
+        sys.exit(f"no test of the emulator covers {', '.join(untested)}: see {TESTS}")
 
 
 if __name__ == "__main__":
