@@ -4,6 +4,7 @@ not there, with tensors on the CPU.
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -59,12 +60,17 @@ class EmulatedGpu:
     Args:
         arch: one of :data:`moeproof.amd.decoding.ARCHITECTURES`.
         wave_order_seed: run waves one after another in an order drawn from it, not together.
+        processes: among how many the workgroups of a long launch are divided; None for as many as
+            there are cores for this process.
     """
 
-    def __init__(self, arch: str, *, wave_order_seed: int | None = None) -> None:
+    def __init__(
+        self, arch: str, *, wave_order_seed: int | None = None, processes: int | None = None
+    ) -> None:
         self.arch = arch
         self.figures = EmulatorFigures()
         self._wave_order_seed = wave_order_seed
+        self._processes = len(os.sched_getaffinity(0)) if processes is None else processes
 
     def install(self) -> None:
         """Make Triton of this process compile for this GPU and launch into it."""
@@ -113,6 +119,7 @@ class EmulatedGpu:
             shared_bytes=metadata.shared,
             memory=memory,
             wave_order_seed=self._wave_order_seed,
+            processes=self._processes,
         )
         self.figures.add(figures)
         if figures.lds_races:

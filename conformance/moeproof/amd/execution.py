@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -52,8 +53,11 @@ class Scheduler:
             ]
             self._order.shuffle(self._running)
 
-    def run(self, start: int) -> Counter[int]:
-        """Executes from the address `start`; how often each block was executed, counting waves."""
+    def run(self, start: int, progress: Callable[[int], None] | None = None) -> Counter[int]:
+        """Executes from the address `start`; how often each block was executed, counting waves.
+
+        `progress` is told after each block how many instructions it was, counting waves.
+        """
         for group in self._running:
             group.address = start
         with np.errstate(all="ignore"):
@@ -62,6 +66,8 @@ class Scheduler:
                 block = self.program.block(group.address)
                 self._execute(block, group.waves)
                 self.executed[block.start] += group.waves.waves
+                if progress is not None:
+                    progress(block.length * group.waves.waves)
                 self._leave(group, block.exit)
                 if not self._running and self._waiting:
                     self._pass_barrier()

@@ -10,12 +10,15 @@ from __future__ import annotations
 import bisect
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from moeproof.amd.atomics import operation_named, read_modify_write
+
+if TYPE_CHECKING:
+    from moeproof.amd.access_record import AccessRecord
 
 Addresses = NDArray[np.uint64]
 Dwords = NDArray[np.uint32]
@@ -79,9 +82,12 @@ class AddressSpace:
     Every access takes ``addresses``, uint64 of any shape (``(waves, lanes)`` for vector memory,
     ``(waves,)`` for scalar memory), and ``mask``, bool of the same shape or None for all: a lane
     whose mask is False touches nothing and loads 0.
+
+    ``record``, where there is one, takes note of every load and store.
     """
 
     def __init__(self) -> None:
+        self.record: AccessRecord | None = None
         self._allocations: list[Allocation] = []
         self._starts: list[int] = []
         self._bounds: tuple[NDArray[np.uint64], NDArray[np.uint64]] | None = None
@@ -122,6 +128,11 @@ class AddressSpace:
         nearest = self._nearest(address)
         return nearest if nearest is not None and address < nearest.end else None
 
+    def contents(self, allocation: Allocation) -> NDArray[np.uint8]:
+        """The allocation's bytes themselves, no copy."""
+        first = allocation.address - _FIRST_ADDRESS
+        return _words("<u1")[first : first + allocation.size]
+
     def load(self, addresses: Addresses, mask: Mask | None, *, size: int) -> Dwords:
         """``size`` bytes a lane, little-endian, as ``(max(size // 4, 1), *shape)`` dwords.
 
@@ -129,6 +140,8 @@ class AddressSpace:
         """
         active, flat = _active(addresses, mask)
         self._check("load", flat, size, active, addresses.shape)
+        if self.record is not None:
+            self.record.read(flat, size)
         data = _dwords(_words(f"V{size}")[flat.view(np.int64) - _FIRST_ADDRESS], size)
         if active is None:
             return np.ascontiguousarray(np.moveaxis(data.reshape(*addresses.shape, -1), -1, 0))
@@ -143,6 +156,8 @@ class AddressSpace:
         """
         active, flat = _active(addresses, mask)
         self._check("store", flat, size, active, addresses.shape)
+        if self.record is not None:
+            self.record.write(flat, size)
         rows = data.reshape(len(data), -1) if active is None else data[:, active]
         if size < 4:
             values = rows[0].astype(f"<u{size}").view(f"V{size}")

@@ -57,6 +57,7 @@ class CompiledKernels:
         grid: tuple[int, ...],
         code: CodeObject | None = None,
         wave_order_seed: int | None = None,
+        processes: int = 1,
     ) -> LaunchFigures:
         """Runs a kernel on CPU tensors, which are the only memory that it may touch."""
         facts = self.facts(name)
@@ -65,7 +66,8 @@ class CompiledKernels:
         for argument in facts["arguments"]:
             value = arguments[argument]
             if isinstance(value, torch.Tensor):
-                memory.register(argument, value.data_ptr(), value.untyped_storage().nbytes())
+                storage = value.untyped_storage()
+                memory.register(argument, storage.data_ptr(), storage.nbytes())
                 value = value.data_ptr()
             values.append(value)
         x, y, z = (*grid, 1, 1)[:3]
@@ -78,6 +80,7 @@ class CompiledKernels:
             shared_bytes=facts["shared"],
             memory=memory,
             wave_order_seed=wave_order_seed,
+            processes=processes,
         )
 
 

@@ -139,6 +139,12 @@ def argmax_kernel(x_ptr, most_ptr, where_ptr, ROWS: tl.constexpr, COLUMNS: tl.co
     tl.store(where_ptr + tl.arange(0, ROWS), where)
 
 
+@triton.jit
+def element_kernel(x_ptr, out_ptr, period):
+    program = tl.program_id(0)
+    tl.store(out_ptr + program % period, tl.load(x_ptr + program))
+
+
 @dataclass(frozen=True)
 class Variant:
     """One compilation: types by argument in the signature's order, and compile-time constants.
@@ -223,6 +229,7 @@ VARIANTS: dict[str, Variant] = {
         {"x_ptr": "*fp32", "most_ptr": "*fp32", "where_ptr": "*i32"},
         {"ROWS": 16, "COLUMNS": 128},
     ),
+    "element": Variant(element_kernel, {"x_ptr": "*i32", "out_ptr": "*i32", "period": "i32"}),
 }
 
 
