@@ -17,6 +17,7 @@ from moeproof.isolated_judge import IsolatedJudge
 from moeproof.planned_case import PlannedCase
 from moeproof.report.fault_matrix import FaultResult
 from moeproof.worker_messages import Subject
+from moeproof.worker_places import cores_of_a_worker
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,8 @@ class FaultRun:
             shared.put(judge)
 
     def _subject(self, fault: Fault) -> Subject:
-        return Subject(fault.reference, self.device, self.timeout_seconds)
+        cores = cores_of_a_worker(self.workers)
+        return Subject(fault.reference, self.device, self.timeout_seconds, cores)
 
 
 def spread(planned: Sequence[PlannedCase]) -> list[PlannedCase]:

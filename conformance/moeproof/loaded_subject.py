@@ -32,7 +32,7 @@ class LoadedSubject:
             # Here: it needs Triton, and packages that other devices do without.
             from moeproof.amd.driver import EmulatedGpu
 
-            EmulatedGpu(device.name).install()
+            EmulatedGpu(device.name, processes=subject.cores).install()
         self._subject = subject
         self._device = device
         self._implementation = load_implementation(subject.implementation)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -118,10 +118,12 @@ class Conformance:
     @contextmanager
     def _a_judge(self, patience_seconds: float) -> Iterator[IsolatedJudge]:
         from moeproof.isolated_judge import IsolatedJudge
+        from moeproof.worker_places import cores_of_a_worker
 
+        subject = replace(self._subject, cores=cores_of_a_worker(self._places.workers))
         with (
             self._places.place(patience_seconds=patience_seconds) as lease,
-            IsolatedJudge(self._subject, lease) as judge,
+            IsolatedJudge(subject, lease) as judge,
         ):
             yield judge
 

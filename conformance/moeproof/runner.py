@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,7 @@ from moeproof.isolated_judge import IsolatedJudge
 from moeproof.planned_case import PlannedCase
 from moeproof.verdict import Verdict
 from moeproof.worker_messages import Subject
-from moeproof.worker_places import WorkerPlaces, Workers
+from moeproof.worker_places import WorkerPlaces, Workers, cores_of_a_worker
 
 if TYPE_CHECKING:
     from moeproof.report.metadata import RunMetadata
@@ -106,10 +107,11 @@ class JudgePool:
     def __enter__(self) -> JudgePool:
         places = WorkerPlaces.on(self._subject.device, self._workers)
         self.warnings = places.warnings
+        subject = replace(self._subject, cores=cores_of_a_worker(places.workers))
         with ExitStack() as stack:
             for _ in range(places.workers):
                 lease = stack.enter_context(places.place())
-                self._judges.append(stack.enter_context(IsolatedJudge(self._subject, lease)))
+                self._judges.append(stack.enter_context(IsolatedJudge(subject, lease)))
             with self._threads() as threads:
                 for started in as_completed([threads.submit(j.start) for j in self._judges]):
                     started.result()

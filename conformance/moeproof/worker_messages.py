@@ -26,11 +26,13 @@ class Subject:
         implementation: a reference, as :func:`moeproof.implementation.load_implementation` takes.
         device: one of :data:`moeproof.devices.DEVICE_NAMES`.
         timeout_seconds: the longest that one check may take.
+        cores: how many processor cores an emulated GPU may use; None for all that there are.
     """
 
     implementation: str
     device: str
     timeout_seconds: float
+    cores: int | None = None
 
     def reproducer(self, case_id: str, check: str) -> str:
         """The command that judges one check of one case again."""

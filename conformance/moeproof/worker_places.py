@@ -30,6 +30,11 @@ Workers: TypeAlias = int | Literal["auto"]
 _POLL_SECONDS = 0.1
 
 
+def cores_of_a_worker(workers: int) -> int:
+    """An even share of the processor cores that this process may use, at least one."""
+    return max(len(os.sched_getaffinity(0)) // workers, 1)
+
+
 @dataclass(frozen=True)
 class GpuLease:
     """A GPU that is this process's, and that of whoever inherits the locked files.

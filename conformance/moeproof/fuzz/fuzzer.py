@@ -19,7 +19,7 @@ from moeproof.fuzz.hunt import Event, Hunt, HuntPlan, Started
 from moeproof.fuzz.tally import Failure, Tally
 from moeproof.implementation import ImplementationError
 from moeproof.report.metadata import RunMetadata
-from moeproof.worker_places import WorkerPlaces
+from moeproof.worker_places import WorkerPlaces, cores_of_a_worker
 
 if TYPE_CHECKING:
     # Generic for the type checker alone.
@@ -113,6 +113,7 @@ def _lane(plan: HuntPlan, places: WorkerPlaces, index: int) -> Iterator[Pipe]:
     )
     own = replace(
         plan,
+        subject=replace(plan.subject, cores=cores_of_a_worker(places.workers)),
         seed=plan.seed + index * _SEEDS_APART,
         kept=() if index else plan.kept,
         breadcrumb=breadcrumb,

@@ -12,6 +12,7 @@ from moeproof.case import Layout
 from moeproof.devices import EMULATED_DEVICES, Device, DeviceError, describe, prepare_environment
 from moeproof.isolated_judge import IsolatedJudge
 from moeproof.layout import place
+from moeproof.loaded_subject import LoadedSubject
 from moeproof.owned_memory import owned_bytes
 from moeproof.poison import PoisonedAllocations
 from moeproof.verdict import Outcome, Verdict
@@ -58,6 +59,21 @@ def test_faults_of_the_machine_code_are_caught(name: str, outcome: Outcome, mess
         judge.start()
         verdict = judge.judge_check(case_id, "memory")
     assert (verdict.outcome, verdict.message[: len(message)]) == (outcome, message)
+
+
+@pytest.mark.parametrize("cores", [1, 3, None])
+def test_a_worker_uses_its_cores(cores: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Found(Exception):  # noqa: N818 - no error
+        pass
+
+    def emulated_gpu(arch: str, *, processes: int | None) -> None:
+        raise Found(arch, processes)
+
+    monkeypatch.setattr("moeproof.amd.driver.EmulatedGpu", emulated_gpu)
+    subject = Subject(f"{_SUBJECTS}:right", "gfx942", 120.0, cores)
+    with pytest.raises(Found) as found:
+        LoadedSubject(subject, Device("gfx942"))
+    assert found.value.args == ("gfx942", cores)
 
 
 @pytest.mark.parametrize("layout", [Layout.CONTIGUOUS, Layout.OFFSET, Layout.ROW_PADDED])

@@ -286,6 +286,30 @@ def test_on_the_cpu_auto_is_a_worker_a_core() -> None:
         assert lease is None
 
 
+@pytest.mark.parametrize(("workers", "cores"), [(1, 8), (3, 2), (9, 1)])
+def test_workers_share_the_cores(workers: int, cores: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An emulated GPU divides its launches among the cores of its worker."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(8)))
+    subjects: list[Subject] = []
+
+    class Judge:
+        def __init__(self, subject: Subject, lease: object) -> None:
+            subjects.append(subject)
+
+        def __enter__(self) -> Judge:
+            return self
+
+        def __exit__(self, *error: object) -> None:
+            pass
+
+        def start(self) -> None:
+            pass
+
+    monkeypatch.setattr("moeproof.runner.IsolatedJudge", Judge)
+    with JudgePool(subject("gfx942"), workers=workers):
+        assert [each.cores for each in subjects] == [cores] * workers
+
+
 def test_workers_must_be_positive() -> None:
     with pytest.raises(ValueError, match="at least 1, got 0"):
         WorkerPlaces.on("cpu", 0)
