@@ -88,6 +88,9 @@ class Implementation:
             topk_groups, scaling_factor) -> (topk_ids (T, K), topk_weights (T, K)), or None.
         capabilities: what it claims.
         version: of the library under test, if there is one.
+        fused_moe: (hidden_states (T, H), router_weight (E, H), gate_up_proj, down_proj, top_k) ->
+            (T, H), router and experts in one call, or None. Only ``moeproof targets`` calls it, to
+            compile kernels that the other two do not launch.
     """
 
     name: str
@@ -95,6 +98,7 @@ class Implementation:
     route: Callable[..., Any] | None = None
     capabilities: Capabilities = Capabilities()
     version: str = ""
+    fused_moe: Callable[..., Any] | None = None
 
 
 class ImplementationError(ValueError):
@@ -147,6 +151,7 @@ def as_implementation(subject: Any, *, name: str) -> Implementation:
         route=getattr(subject, "route", None),
         capabilities=capabilities,
         version=str(getattr(subject, "__version__", "")),
+        fused_moe=getattr(subject, "fused_moe", None),
     )
 
 

@@ -43,4 +43,5 @@ implementation = Implementation(
         rounding=dict.fromkeys(("bf16", "fp16"), _ROUNDING),
     ),
     version=version("moeproof"),
+    fused_moe=moe_dispatch.fused_moe,
 )

@@ -49,7 +49,7 @@ class Call:
 
 
 def representative_calls(implementation: Implementation, dtypes: Collection[str]) -> Iterator[Call]:
-    """Calls of the experts in each dtype, small batches first, then of the router.
+    """Calls of the experts in each dtype, small batches first, then of the router and the layer.
 
     What the implementation does not claim is left out.
     """
@@ -66,6 +66,16 @@ def representative_calls(implementation: Implementation, dtypes: Collection[str]
             missing = missing_for_experts(case, implementation.capabilities)
         if missing is None:
             yield Call(case.problem.name, case.problem.dtype, call)
+            if case.problem.num_tokens in _ROUTER_TOKENS and isinstance(case, Case):
+                yield from _layer_calls(implementation, case.problem)
+
+
+def _layer_calls(implementation: Implementation, problem: Problem) -> Iterator[Call]:
+    """The router's weights in the activations' dtype, and in float32 as many models keep them."""
+    if implementation.fused_moe is not None:
+        for router_dtype in sorted({problem.dtype, "fp32"}):
+            call = partial(_call_layer, implementation.fused_moe, problem, router_dtype)
+            yield Call(problem.name, problem.dtype, call)
 
 
 def _cases(dtypes: Collection[str]) -> Iterator[AnyCase]:
@@ -89,6 +99,18 @@ def _call_experts(implementation: Implementation, problem: Problem) -> object:
         _untouched((E, H, I), dtype),
         (torch.arange(T * K, dtype=torch.int32) % E).reshape(T, K),
         torch.full((T, K), 1.0 / K),
+    )
+
+
+def _call_layer(fused_moe: Callable[..., object], problem: Problem, router_dtype: str) -> object:
+    T, H, I = problem.num_tokens, problem.hidden_size, problem.intermediate_size  # noqa: E741
+    E, dtype = problem.num_experts, _TORCH_DTYPES[problem.dtype]
+    return fused_moe(
+        _untouched((T, H), dtype),
+        _untouched((E, H), _TORCH_DTYPES[router_dtype]),
+        _untouched((E, 2 * I, H), dtype),
+        _untouched((E, H, I), dtype),
+        problem.top_k,
     )
 
 

@@ -55,6 +55,23 @@ too_much_shared = Planted(128, 256, 128, num_warps=8, num_stages=6)
 without_matrix = Planted(16, 64, 8, num_warps=4, num_stages=1)
 
 
+class Layer:
+    """Launches a kernel only where it is asked for router and experts in one."""
+
+    def fused_experts(self, hidden_states: torch.Tensor, *_: torch.Tensor) -> torch.Tensor:
+        return hidden_states
+
+    def fused_moe(
+        self, hidden_states: torch.Tensor, router_weight: torch.Tensor, *_: object
+    ) -> torch.Tensor:
+        launch = partial(dot_kernel[(1,)], depth=1024, width=1024, M=64, N=64, K=64)
+        launch(hidden_states, router_weight.to(hidden_states.dtype), hidden_states)
+        return hidden_states
+
+
+layer = Layer()
+
+
 def raising(*_: torch.Tensor) -> torch.Tensor:
     """What a call that fails looks like."""
     raise RuntimeError("no tiles for this GPU")

@@ -62,6 +62,12 @@ def test_dot_without_matrix_instructions_is_found() -> None:
     assert "no matrix instruction for a dot of 16x64x8 in bf16" in wrong
 
 
+def test_a_layer_s_own_kernels_are_compiled() -> None:
+    (result,) = _compile("layer", "gfx942").values()
+    assert _only_kernel(result).configuration.kernel == "dot_kernel"
+    assert not result.failed_calls
+
+
 def test_failed_call_is_told_once() -> None:
     (result,) = _compile("raising", "sm_80").values()
     (failed,) = result.failed_calls
