@@ -163,38 +163,36 @@ class Lds:
         every, positions, own = self._positions("atomic", waves, addresses, mask, chosen.size)
         rows = data.reshape(len(data), -1) if every else data[:, mask]
         before = read_modify_write(self._bytes.words(chosen.size, "u"), positions, chosen, rows)
-        self._written.words(chosen.size)[positions] = _ones(chosen.size)
+        self._written.put(positions, chosen.size, np.ones(chosen.size, np.uint8))
         self._record.update(own, positions, chosen.size)
         return _spread(before, mask, every)
 
     def _load(self, waves: Waves, addresses: Dwords, mask: Mask, size: int) -> Dwords:
         every, positions, own = self._positions("load", waves, addresses, mask, size)
-        data = self._bytes.words(size)[positions]
+        data = self._bytes.get(positions, size)
         if not self._all_written:
-            written = self._written.words(size)[positions].view(np.uint8).reshape(-1, size)
+            written = self._written.get(positions, size)
             self.unwritten_reads += int(np.count_nonzero(~written.all(axis=1)))
         self._record.read(own, positions, size)
         if size < 4:
-            return _spread(data.view(f"<u{size}").astype(np.uint32)[None], mask, every)
-        return _spread(data.view("<u4").reshape(-1, size // 4).T, mask, every)
+            return _spread(data.view(f"<u{size}").astype(np.uint32).T, mask, every)
+        return _spread(data.view("<u4").T, mask, every)
 
     def _store(self, waves: Waves, addresses: Dwords, mask: Mask, data: Dwords, size: int) -> None:
         every, positions, own = self._positions("store", waves, addresses, mask, size)
         rows = data.reshape(len(data), -1) if every else data[:, mask]
         if size < 4:
-            values = rows[0].astype(f"<u{size}").view(f"V{size}")
+            value = rows[0].astype(f"<u{size}").view(np.uint8).reshape(-1, size)
         else:
-            values = np.ascontiguousarray(rows.T).view(f"V{size}").reshape(-1)
-        words = self._bytes.words(size)
-        value = values.view(np.uint8).reshape(-1, size)
-        before = words[positions].view(np.uint8).reshape(-1, size)
+            value = np.ascontiguousarray(rows.T).view(np.uint8)
+        before = self._bytes.get(positions, size)
         self._record.write(own, positions, size, before=before, value=value)
-        words[positions] = values
-        kept = words[positions].view(np.uint8).reshape(-1, size)
+        self._bytes.put(positions, size, value)
+        kept = self._bytes.get(positions, size)
         if not np.array_equal(kept, value):  # two lanes of this very instruction
             self._record.clash(positions, kept != value)
         if not self._all_written:
-            self._written.words(size)[positions] = _ones(size)
+            self._written.put(positions, size, np.ones(size, np.uint8))
 
     def _positions(
         self, access: str, waves: Waves, addresses: Dwords, mask: Mask, size: int
@@ -249,7 +247,3 @@ def _spread(rows: Dwords, mask: Mask, every: bool) -> Dwords:
     spread = np.zeros((len(rows), *mask.shape), np.uint32)
     spread[:, mask] = rows
     return spread
-
-
-def _ones(size: int) -> Any:
-    return np.ones(size, np.uint8).view(f"V{size}")

@@ -62,6 +62,8 @@ class LdsRecord:
         self._stride = stride
         self._bytes = workgroups * stride
         self._intervals = [0] * workgroups
+        # Since the workgroup's last barrier: read and written at all, by any workgroup.
+        self._has_read, self._has_written = np.zeros((2, workgroups), bool)
         self._updates = False
         waves = int(self.wave_in_workgroup.max()) + 1
         self._read = ByteViews(np.zeros((waves, self._bytes), np.uint8))
@@ -72,12 +74,13 @@ class LdsRecord:
 
     def read(self, lanes_wave: NDArray[np.int64], positions: Positions, size: int) -> None:
         """``lanes_wave``: wave in the workgroup, of each lane or one that broadcasts."""
-        self._read.words(size)[positions + lanes_wave * self._bytes] = _ones(size)
+        self._has_read[:] = True
+        self._read.put(positions + lanes_wave * self._bytes, size, np.ones(size, np.uint8))
 
     def update(self, lanes_wave: NDArray[np.int64], positions: Positions, size: int) -> None:
         """Atomically; arguments as for ``read``."""
         self._updates = True
-        self._updated.words(size)[positions + lanes_wave * self._bytes] = _ones(size)
+        self._updated.put(positions + lanes_wave * self._bytes, size, np.ones(size, np.uint8))
 
     def clash(self, positions: Positions, differs: NDArray[np.bool_]) -> None:
         """Different values went to ``differs (lanes, size)`` of the bytes at ``positions``."""
@@ -95,14 +98,13 @@ class LdsRecord:
         value: NDArray[np.uint8],
     ) -> None:
         """``before`` and ``value``: the bytes ``(lanes, size)``."""
-        writers = self._last_writer.words(size)[positions].view(np.uint8).reshape(-1, size)
+        self._has_written[:] = True
+        writers = self._last_writer.get(positions, size)
         own = np.broadcast_to(lanes_wave + 1, positions.shape).astype(np.uint8)[:, None]
         if writers.any():
             self.clash(positions, (writers != 0) & (writers != own) & (before != value))
-        self._last_writer.words(size)[positions] = (
-            np.repeat(own, size, axis=1).view(f"V{size}").reshape(-1)
-        )
-        self._written.words(size)[positions + lanes_wave * self._bytes] = _ones(size)
+        self._last_writer.put(positions, size, np.repeat(own, size, axis=1))
+        self._written.put(positions + lanes_wave * self._bytes, size, np.ones(size, np.uint8))
 
     def settle(self, workgroup: int) -> None:
         """Judge what this workgroup did since its last barrier, and forget it."""
@@ -110,18 +112,24 @@ class LdsRecord:
         read = self._read.array[:, part].view(np.uint64)
         written = self._written.array[:, part].view(np.uint64)
         clashed = self._clashed.array[part].view(np.uint64)
-        stale = np.bitwise_or.reduce(read & ~written) & np.bitwise_or.reduce(written)
-        self._report("read and write", workgroup, stale)
-        self._report("different values written", workgroup, clashed)
+        has_read, has_written = self._has_read[workgroup], self._has_written[workgroup]
+        if has_read and has_written:
+            stale = np.bitwise_or.reduce(read & ~written) & np.bitwise_or.reduce(written)
+            self._report("read and write", workgroup, stale)
+        if has_written:
+            self._report("different values written", workgroup, clashed)
         if self._updates:
             updated = self._updated.array[:, part].view(np.uint64)
             plain = read | written
             mixed = np.bitwise_or.reduce(updated) & np.bitwise_or.reduce(plain)
             self._report("atomic and plain access", workgroup, mixed & _by_several(updated | plain))
             updated[...] = 0
-        for record in (read, written, clashed):
-            record[...] = 0
-        self._last_writer.array[part] = 0
+        if has_read:
+            read[...] = 0
+        if has_written:
+            written[...] = clashed[...] = 0
+            self._last_writer.array[part] = 0
+        self._has_read[workgroup] = self._has_written[workgroup] = False
         self._intervals[workgroup] += 1
 
     def _report(self, kind: str, workgroup: int, found: NDArray[np.uint64]) -> None:
@@ -150,7 +158,3 @@ def _by_several(touched: NDArray[np.uint64]) -> NDArray[np.uint64]:
         np.bitwise_or(several, once & row, out=several)
         np.bitwise_or(once, row, out=once)
     return several
-
-
-def _ones(size: int) -> Any:
-    return np.ones(size, np.uint8).view(f"V{size}")
