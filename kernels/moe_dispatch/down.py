@@ -17,77 +17,135 @@ from .tile_config import TileConfig
 
 
 @device_function
+def store_y(
+    y_ptr,
+    y,
+    schedule_ptr,
+    max_tiles,
+    first_row,
+    end_row,
+    columns,
+    hidden_size,
+    ROWS: tl.constexpr,
+    EVEN_N: tl.constexpr,
+):
+    """y (BLOCK_N, ROWS) at the slots of the rows before the end."""
+    rows = first_row + tl.arange(0, ROWS)
+    slots = load_slots(schedule_ptr, tl.minimum(rows, end_row - 1), max_tiles)
+    y_ptrs = y_ptr + slots.to(tl.int64)[None, :] * hidden_size + columns[:, None]
+    stored = rows[None, :] < end_row
+    if not EVEN_N:
+        stored = stored & (columns[:, None] < hidden_size)
+    tl.store(y_ptrs, round_to(y, y_ptr.dtype.element_ty), mask=stored)
+
+
+@device_function
+def h_pointers(h_ptr, first_row, end_row, k, intermediate_size, ROWS: tl.constexpr):
+    """(BLOCK_K, ROWS) pointers to the rows' first elements; past the end, to the last row's."""
+    rows = tl.minimum(first_row + tl.arange(0, ROWS), end_row - 1)
+    return h_ptr + rows.to(tl.int64)[None, :] * intermediate_size + k[:, None]
+
+
+@device_function
 def down_tile(
-    h,
+    h_ptr,
+    h_rows,
     w,
     y_ptr,
     schedule_ptr,
     max_tiles,
     place,
     sizes,
-    strides,
-    BLOCK_M: tl.constexpr,
+    w_strides,
+    ROWS: tl.constexpr,
+    TAIL: tl.constexpr,
     BLOCK_N: tl.constexpr,
     BLOCK_K: tl.constexpr,
+    NUM_STAGES: tl.constexpr,
     EVEN_N: tl.constexpr,
     EVEN_K: tl.constexpr,
     BY_DESCRIPTOR: tl.constexpr,
+    H_BY_DESCRIPTOR: tl.constexpr,
     WEIGHT_EVICTION: tl.constexpr,
     ALLOW_TF32: tl.constexpr,
 ):
-    """BLOCK_M rows of `down_kernel`'s tile at (expert, first row, end row, column tile)."""
+    """`down_kernel`'s tile of ROWS and, beside them, TAIL rows at (expert, rows, columns)."""
     expert, first_row, end_row, column = place
     intermediate_size, hidden_size = sizes
-    stride_we, stride_wn, stride_wk = strides
-    rows = first_row + tl.arange(0, BLOCK_M)
-    valid_rows = tl.minimum(rows, end_row - 1)
+    stride_we, stride_wn, stride_wk = w_strides
     columns = column * BLOCK_N + tl.arange(0, BLOCK_N)
-    weight_rows = columns if EVEN_N else tl.minimum(columns, hidden_size - 1)
-
     k = tl.arange(0, BLOCK_K)
     step = tl.full((), BLOCK_K, tl.int64)
+    first_tail = first_row + ROWS
+    if not H_BY_DESCRIPTOR:
+        h_ptrs = h_pointers(h_ptr, first_row, end_row, k, intermediate_size, ROWS)
+    y = tl.full((BLOCK_N, ROWS), 0.0, tl.float32)
+    if TAIL:
+        tail_ptrs = h_pointers(h_ptr, first_tail, end_row, k, intermediate_size, TAIL)
+        tail_y = tl.full((BLOCK_N, TAIL), 0.0, tl.float32)
     weight_row = expert * hidden_size + column * BLOCK_N
     if not BY_DESCRIPTOR:
-        h_ptrs = h + valid_rows.to(tl.int64)[:, None] * intermediate_size + k[None, :]
+        weight_rows = columns if EVEN_N else tl.minimum(columns, hidden_size - 1)
         w_ptrs = (
             w
             + expert.to(tl.int64) * stride_we
-            + weight_rows.to(tl.int64)[None, :] * stride_wn
-            + k.to(tl.int64)[:, None] * stride_wk
+            + weight_rows.to(tl.int64)[:, None] * stride_wn
+            + k.to(tl.int64)[None, :] * stride_wk
         )
 
-    y = tl.full((BLOCK_M, BLOCK_N), 0.0, tl.float32)
-    for first_k in range(0, intermediate_size, BLOCK_K):
+    for first_k in tl.range(0, intermediate_size, BLOCK_K, num_stages=NUM_STAGES):
+        inside = first_k + k < intermediate_size
         if BY_DESCRIPTOR:
             # Past I there are zeros.
-            rows_of_h = h.load([first_row, first_k])
-            weight = w.load([weight_row, first_k]).T
+            weight = w.load([weight_row, first_k])
         elif EVEN_K:
-            rows_of_h = tl.load(h_ptrs)
             weight = tl.load(w_ptrs, eviction_policy=WEIGHT_EVICTION)
         else:
-            inside = first_k + k < intermediate_size
-            rows_of_h = tl.load(h_ptrs, mask=inside[None, :], other=0.0)
             weight = tl.load(
-                w_ptrs, mask=inside[:, None], other=0.0, eviction_policy=WEIGHT_EVICTION
+                w_ptrs, mask=inside[None, :], other=0.0, eviction_policy=WEIGHT_EVICTION
             )
-        y = dot_accumulate(rows_of_h, weight, y, ALLOW_TF32)
-        if not BY_DESCRIPTOR:
+        if H_BY_DESCRIPTOR:
+            h = h_rows.load([first_row, first_k]).T
+        elif EVEN_K:
+            h = tl.load(h_ptrs)
+        else:
+            h = tl.load(h_ptrs, mask=inside[:, None], other=0.0)
+        y = dot_accumulate(weight, h, y, ALLOW_TF32)
+        if not H_BY_DESCRIPTOR:
             h_ptrs += BLOCK_K
+        if TAIL:
+            tail = (
+                tl.load(tail_ptrs)
+                if EVEN_K
+                else tl.load(tail_ptrs, mask=inside[:, None], other=0.0)
+            )
+            tail_y = dot_accumulate(weight, tail, tail_y, ALLOW_TF32)
+            tail_ptrs += BLOCK_K
+        if not BY_DESCRIPTOR:
             w_ptrs += step * stride_wk
 
-    slots = load_slots(schedule_ptr, valid_rows, max_tiles)
-    y_ptrs = y_ptr + slots.to(tl.int64)[:, None] * hidden_size + columns[None, :]
-    stored = rows[:, None] < end_row
-    if not EVEN_N:
-        stored = stored & (columns[None, :] < hidden_size)
-    tl.store(y_ptrs, round_to(y, y_ptr.dtype.element_ty), mask=stored)
+    store_y(
+        y_ptr, y, schedule_ptr, max_tiles, first_row, end_row, columns, hidden_size, ROWS, EVEN_N
+    )
+    if TAIL:
+        store_y(
+            y_ptr,
+            tail_y,
+            schedule_ptr,
+            max_tiles,
+            first_tail,
+            end_row,
+            columns,
+            hidden_size,
+            TAIL,
+            EVEN_N,
+        )
 
 
 @triton.jit(do_not_specialize=["max_tiles"])
 def down_kernel(
-    h,
-    h_half,
+    h_ptr,
+    h_rows,
     w,
     y_ptr,
     schedule_ptr,
@@ -98,72 +156,57 @@ def down_kernel(
     stride_we,
     stride_wn,
     stride_wk,
+    HEIGHTS: tl.constexpr,
     BLOCK_M: tl.constexpr,
     BLOCK_N: tl.constexpr,
     BLOCK_K: tl.constexpr,
     GROUP_M: tl.constexpr,
-    HALVE_LAST: tl.constexpr,
+    STAGES: tl.constexpr,
     EVEN_N: tl.constexpr,
     EVEN_K: tl.constexpr,
     BY_DESCRIPTOR: tl.constexpr,
     WEIGHT_EVICTION: tl.constexpr,
     ALLOW_TF32: tl.constexpr,
 ):
-    """One (BLOCK_M, BLOCK_N) tile of y = h @ down^T, stored at the rows' slots.
+    """BLOCK_N columns of one tile of y = h @ down^T, stored at the rows' slots.
 
-    h (T * K, I): contiguous, rows in schedule order. w (E, H, I): any strides. y (T * K, H):
-    contiguous, rows in slot order. h and w are pointers or, BY_DESCRIPTOR, descriptors of h and of
-    w's (E * H, I) rows. Rows past the tile's end and columns past H repeat the last valid one, or
-    are whatever rows follow, so that the main loop needs no mask for them; they are not stored.
-    HALVE_LAST: an expert's last tile multiplies only BLOCK_M / 2 rows if it has no more, and reads
-    them from h_half, which is h again.
+    h (T * K, I): contiguous, rows in schedule order; h_rows is h again. w (E, H, I): any strides.
+    BY_DESCRIPTOR, h_rows and w are descriptors of h's rows and of w's (E * H, I) rows, and BLOCK_M
+    rows of h are loaded at once. y (T * K, H): contiguous, rows in slot order. Transposed and as
+    high as its rows ask for, like `gate_up_kernel`'s tiles. Rows past the tile's end and columns
+    past H repeat the last valid one, or are whatever rows follow, so that the main loop needs no
+    mask for them; they are not stored.
     """
-    tile, column = tile_of_program(max_tiles, column_tiles, GROUP_M)
-    if tile >= tl.load(schedule_ptr):
+    num_tiles = tl.load(schedule_ptr)
+    if tl.program_id(0) >= num_tiles * column_tiles:
         return
+    tile, column = tile_of_program(num_tiles, column_tiles, GROUP_M)
     expert, first_row, end_row = load_tile(schedule_ptr, tile, max_tiles)
-    place = (expert, first_row, end_row, column)
-    sizes = (intermediate_size, hidden_size)
-    strides = (stride_we, stride_wn, stride_wk)
-    if HALVE_LAST:  # noqa: SIM102  Triton evaluates both sides of an `and`
-        if end_row - first_row <= BLOCK_M // 2:
+    rows = end_row - first_row
+    for i in tl.static_range(len(HEIGHTS)):
+        if (rows > (HEIGHTS[i - 1] if i else 0)) & (rows <= HEIGHTS[i]):
             down_tile(
-                h_half,
+                h_ptr,
+                h_rows,
                 w,
                 y_ptr,
                 schedule_ptr,
                 max_tiles,
-                place,
-                sizes,
-                strides,
-                BLOCK_M // 2,
+                (expert, first_row, end_row, column),
+                (intermediate_size, hidden_size),
+                (stride_we, stride_wn, stride_wk),
+                min(HEIGHTS[i], BLOCK_M),
+                HEIGHTS[i] - min(HEIGHTS[i], BLOCK_M),
                 BLOCK_N,
                 BLOCK_K,
+                STAGES[i],
                 EVEN_N,
                 EVEN_K,
                 BY_DESCRIPTOR,
+                BY_DESCRIPTOR and HEIGHTS[i] >= BLOCK_M,
                 WEIGHT_EVICTION,
                 ALLOW_TF32,
             )
-            return
-    down_tile(
-        h,
-        w,
-        y_ptr,
-        schedule_ptr,
-        max_tiles,
-        place,
-        sizes,
-        strides,
-        BLOCK_M,
-        BLOCK_N,
-        BLOCK_K,
-        EVEN_N,
-        EVEN_K,
-        BY_DESCRIPTOR,
-        WEIGHT_EVICTION,
-        ALLOW_TF32,
-    )
 
 
 def down(
@@ -209,21 +252,18 @@ def _launch(
     tile = tiles.down
     _, hidden_size, intermediate_size = w_shape
     column_tiles = cdiv(hidden_size, tile.block_n)
-    blocks = {
-        0: [tiles.block_m, tile.block_k],
-        1: [tiles.block_m // 2, tile.block_k],
-        2: [tile.block_n, tile.block_k],
-    }
+    blocks = {1: [tiles.block_m, tile.block_k], 2: [tile.block_n, tile.block_k]}
     return Launch(
         down_kernel,
         max_tiles * column_tiles,
         (max_tiles, column_tiles, intermediate_size, hidden_size, *w_strides),
         {
+            "HEIGHTS": tiles.heights,
             "BLOCK_M": tiles.block_m,
             "BLOCK_N": tile.block_n,
             "BLOCK_K": tile.block_k,
             "GROUP_M": tile.group_m,
-            "HALVE_LAST": tiles.halve_last,
+            "STAGES": tile.num_stages,
             "EVEN_N": hidden_size % tile.block_n == 0,
             "EVEN_K": intermediate_size % tile.block_k == 0,
             "BY_DESCRIPTOR": by_descriptor,
@@ -232,5 +272,4 @@ def _launch(
         },
         blocks=blocks if by_descriptor else None,
         num_warps=tile.num_warps,
-        num_stages=tile.num_stages,
     )

@@ -104,7 +104,7 @@ def fused_moe(
         topk_groups=topk_groups,
         scaling_factor=scaling_factor,
     )
-    check_moe_arguments(hidden_states, router_weight, gate_up_proj, down_proj, options)
+    check_moe_arguments(hidden_states, router_weight, gate_up_proj, down_proj, *options)
     check_flag("allow_tf32", allow_tf32)
     check_flag("batch_invariant", batch_invariant)
     with on_device_of(hidden_states):
@@ -161,7 +161,7 @@ def _experts(
             batch_invariant=batch_invariant,
         )
         tf32 = allow_tf32 and supports_tf32(arch)
-        schedule = build_schedule(topk_ids, num_experts, tiles.block_m)
+        schedule = build_schedule(topk_ids, num_experts, block_m=tiles.block_m, tail=tiles.tail)
         h = gate_up(
             hidden_states, gate_up_proj, schedule, top_k=top_k, tiles=tiles, allow_tf32=tf32
         )

@@ -1,4 +1,11 @@
-"""First grouped GEMM: gather the tokens' rows, multiply by gate and up, apply SwiGLU."""
+"""First grouped GEMM: gather the tokens' rows, multiply by gate and up, apply SwiGLU.
+
+The product is computed transposed: the weights are the first operand of the matrix instruction and
+the tokens' rows the second. Its shape then follows the weights' block, which is always full, and
+only its width follows the tile's height: wgmma multiplies 64 weight rows by any multiple of 8
+tokens (PTX ISA, wgmma.mma_async). So a tile is as high as its expert has rows, and a token's result
+has the same bits in a tile of any height.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +25,46 @@ from .tile_config import TileConfig
 
 
 @device_function
+def x_pointers(
+    x_ptr,
+    schedule_ptr,
+    max_tiles,
+    first_row,
+    end_row,
+    k,
+    strides,
+    TOP_K: tl.constexpr,
+    ROWS: tl.constexpr,
+):
+    """(BLOCK_K, ROWS) pointers to the tokens' first elements; past the end, to the last row's."""
+    stride_xt, stride_xh = strides
+    rows = tl.minimum(first_row + tl.arange(0, ROWS), end_row - 1)
+    tokens = (load_slots(schedule_ptr, rows, max_tiles) // TOP_K).to(tl.int64)
+    return x_ptr + tokens[None, :] * stride_xt + k.to(tl.int64)[:, None] * stride_xh
+
+
+@device_function
+def store_h(
+    h_ptr,
+    gate,
+    up,
+    first_row,
+    end_row,
+    columns,
+    intermediate_size,
+    ROWS: tl.constexpr,
+    EVEN_N: tl.constexpr,
+):
+    """h = SiLU(gate) * up, both (BLOCK_N, ROWS), for the rows before the end."""
+    rows = first_row + tl.arange(0, ROWS)
+    h_ptrs = h_ptr + rows.to(tl.int64)[None, :] * intermediate_size + columns[:, None]
+    stored = rows[None, :] < end_row
+    if not EVEN_N:
+        stored = stored & (columns[:, None] < intermediate_size)
+    tl.store(h_ptrs, round_to(swiglu(gate, up), h_ptr.dtype.element_ty), mask=stored)
+
+
+@device_function
 def gate_up_tile(
     x_ptr,
     w,
@@ -26,72 +73,88 @@ def gate_up_tile(
     max_tiles,
     place,
     sizes,
-    strides,
+    x_strides,
+    w_strides,
     TOP_K: tl.constexpr,
-    BLOCK_M: tl.constexpr,
+    ROWS: tl.constexpr,
+    TAIL: tl.constexpr,
     BLOCK_N: tl.constexpr,
     BLOCK_K: tl.constexpr,
+    NUM_STAGES: tl.constexpr,
     EVEN_N: tl.constexpr,
     EVEN_K: tl.constexpr,
     BY_DESCRIPTOR: tl.constexpr,
     WEIGHT_EVICTION: tl.constexpr,
     ALLOW_TF32: tl.constexpr,
 ):
-    """BLOCK_M rows of `gate_up_kernel`'s tile at (expert, first row, end row, column tile)."""
+    """`gate_up_kernel`'s tile of ROWS and, beside them, TAIL rows at (expert, rows, columns)."""
     expert, first_row, end_row, column = place
     hidden_size, intermediate_size = sizes
-    stride_xt, stride_xh, stride_we, stride_wn, stride_wk = strides
-    rows = first_row + tl.arange(0, BLOCK_M)
-    tokens = load_slots(schedule_ptr, tl.minimum(rows, end_row - 1), max_tiles) // TOP_K
+    stride_we, stride_wn, stride_wk = w_strides
     columns = column * BLOCK_N + tl.arange(0, BLOCK_N)
-    weight_rows = columns if EVEN_N else tl.minimum(columns, intermediate_size - 1)
-
     k = tl.arange(0, BLOCK_K)
-    k_offsets = k.to(tl.int64)
-    x_ptrs = x_ptr + tokens.to(tl.int64)[:, None] * stride_xt + k_offsets[None, :] * stride_xh
     step = tl.full((), BLOCK_K, tl.int64)
+    first_tail = first_row + ROWS
+    x_ptrs = x_pointers(
+        x_ptr, schedule_ptr, max_tiles, first_row, end_row, k, x_strides, TOP_K, ROWS
+    )
+    gate = tl.full((BLOCK_N, ROWS), 0.0, tl.float32)
+    up = tl.full((BLOCK_N, ROWS), 0.0, tl.float32)
+    if TAIL:
+        tail_ptrs = x_pointers(
+            x_ptr, schedule_ptr, max_tiles, first_tail, end_row, k, x_strides, TOP_K, TAIL
+        )
+        tail_gate = tl.full((BLOCK_N, TAIL), 0.0, tl.float32)
+        tail_up = tl.full((BLOCK_N, TAIL), 0.0, tl.float32)
     gate_row = expert * 2 * intermediate_size + column * BLOCK_N
     if not BY_DESCRIPTOR:
+        weight_rows = columns if EVEN_N else tl.minimum(columns, intermediate_size - 1)
         gate_ptrs = (
             w
             + expert.to(tl.int64) * stride_we
-            + weight_rows.to(tl.int64)[None, :] * stride_wn
-            + k_offsets[:, None] * stride_wk
+            + weight_rows.to(tl.int64)[:, None] * stride_wn
+            + k.to(tl.int64)[None, :] * stride_wk
         )
         up_ptrs = gate_ptrs + tl.cast(intermediate_size, tl.int64) * stride_wn
 
-    gate = tl.full((BLOCK_M, BLOCK_N), 0.0, tl.float32)
-    up = tl.full((BLOCK_M, BLOCK_N), 0.0, tl.float32)
-    for first_k in range(0, hidden_size, BLOCK_K):
+    for first_k in tl.range(0, hidden_size, BLOCK_K, num_stages=NUM_STAGES):
         inside = first_k + k < hidden_size
-        x = tl.load(x_ptrs) if EVEN_K else tl.load(x_ptrs, mask=inside[None, :], other=0.0)
         if BY_DESCRIPTOR:
             # Past H there are zeros.
-            gate_weight = w.load([gate_row, first_k]).T
-            up_weight = w.load([gate_row + intermediate_size, first_k]).T
+            gate_weight = w.load([gate_row, first_k])
+            up_weight = w.load([gate_row + intermediate_size, first_k])
         elif EVEN_K:
             gate_weight = tl.load(gate_ptrs, eviction_policy=WEIGHT_EVICTION)
             up_weight = tl.load(up_ptrs, eviction_policy=WEIGHT_EVICTION)
         else:
             gate_weight = tl.load(
-                gate_ptrs, mask=inside[:, None], other=0.0, eviction_policy=WEIGHT_EVICTION
+                gate_ptrs, mask=inside[None, :], other=0.0, eviction_policy=WEIGHT_EVICTION
             )
             up_weight = tl.load(
-                up_ptrs, mask=inside[:, None], other=0.0, eviction_policy=WEIGHT_EVICTION
+                up_ptrs, mask=inside[None, :], other=0.0, eviction_policy=WEIGHT_EVICTION
             )
-        gate = dot_accumulate(x, gate_weight, gate, ALLOW_TF32)
-        up = dot_accumulate(x, up_weight, up, ALLOW_TF32)
-        x_ptrs += step * stride_xh
+        x = tl.load(x_ptrs) if EVEN_K else tl.load(x_ptrs, mask=inside[:, None], other=0.0)
+        gate = dot_accumulate(gate_weight, x, gate, ALLOW_TF32)
+        up = dot_accumulate(up_weight, x, up, ALLOW_TF32)
+        x_ptrs += step * x_strides[1]
+        if TAIL:
+            tail = (
+                tl.load(tail_ptrs)
+                if EVEN_K
+                else tl.load(tail_ptrs, mask=inside[:, None], other=0.0)
+            )
+            tail_gate = dot_accumulate(gate_weight, tail, tail_gate, ALLOW_TF32)
+            tail_up = dot_accumulate(up_weight, tail, tail_up, ALLOW_TF32)
+            tail_ptrs += step * x_strides[1]
         if not BY_DESCRIPTOR:
             gate_ptrs += step * stride_wk
             up_ptrs += step * stride_wk
 
-    h = round_to(swiglu(gate, up), h_ptr.dtype.element_ty)
-    h_ptrs = h_ptr + rows.to(tl.int64)[:, None] * intermediate_size + columns[None, :]
-    stored = rows[:, None] < end_row
-    if not EVEN_N:
-        stored = stored & (columns[None, :] < intermediate_size)
-    tl.store(h_ptrs, h, mask=stored)
+    store_h(h_ptr, gate, up, first_row, end_row, columns, intermediate_size, ROWS, EVEN_N)
+    if TAIL:
+        store_h(
+            h_ptr, tail_gate, tail_up, first_tail, end_row, columns, intermediate_size, TAIL, EVEN_N
+        )
 
 
 @triton.jit(do_not_specialize=["max_tiles"])
@@ -110,73 +173,57 @@ def gate_up_kernel(
     stride_wn,
     stride_wk,
     TOP_K: tl.constexpr,
+    HEIGHTS: tl.constexpr,
     BLOCK_M: tl.constexpr,
     BLOCK_N: tl.constexpr,
     BLOCK_K: tl.constexpr,
     GROUP_M: tl.constexpr,
-    HALVE_LAST: tl.constexpr,
+    STAGES: tl.constexpr,
     EVEN_N: tl.constexpr,
     EVEN_K: tl.constexpr,
     BY_DESCRIPTOR: tl.constexpr,
     WEIGHT_EVICTION: tl.constexpr,
     ALLOW_TF32: tl.constexpr,
 ):
-    """One (BLOCK_M, BLOCK_N) tile of h = SiLU(x @ gate^T) * (x @ up^T), rows in schedule order.
+    """BLOCK_N columns of one tile of h = SiLU(x @ gate^T) * (x @ up^T), rows in schedule order.
 
     x (T, H), w (E, 2I, H) with the gate's I rows first: any strides. h (T * K, I): contiguous.
-    w is a pointer or, BY_DESCRIPTOR, a descriptor of its (E * 2I, H) rows. Rows past the tile's
-    end repeat the last valid one, and columns past I that one or whatever rows of w follow, so that
-    the main loop needs no mask for them; they are not stored. HALVE_LAST: an expert's last tile
-    multiplies only BLOCK_M / 2 rows if it has no more.
+    w is a pointer or, BY_DESCRIPTOR, a descriptor of its (E * 2I, H) rows. The tile is computed at
+    the least of the HEIGHTS that holds its rows; of a height above BLOCK_M, the rest lies beside
+    BLOCK_M rows in accumulators of its own. Rows past the tile's end repeat the last valid one, and
+    columns past I that one or whatever rows of w follow, so that the main loop needs no mask for
+    them; they are not stored.
     """
-    tile, column = tile_of_program(max_tiles, column_tiles, GROUP_M)
-    if tile >= tl.load(schedule_ptr):
+    num_tiles = tl.load(schedule_ptr)
+    if tl.program_id(0) >= num_tiles * column_tiles:
         return
+    tile, column = tile_of_program(num_tiles, column_tiles, GROUP_M)
     expert, first_row, end_row = load_tile(schedule_ptr, tile, max_tiles)
-    place = (expert, first_row, end_row, column)
-    sizes = (hidden_size, intermediate_size)
-    strides = (stride_xt, stride_xh, stride_we, stride_wn, stride_wk)
-    if HALVE_LAST:  # noqa: SIM102  Triton evaluates both sides of an `and`
-        if end_row - first_row <= BLOCK_M // 2:
+    rows = end_row - first_row
+    for i in tl.static_range(len(HEIGHTS)):
+        if (rows > (HEIGHTS[i - 1] if i else 0)) & (rows <= HEIGHTS[i]):
             gate_up_tile(
                 x_ptr,
                 w,
                 h_ptr,
                 schedule_ptr,
                 max_tiles,
-                place,
-                sizes,
-                strides,
+                (expert, first_row, end_row, column),
+                (hidden_size, intermediate_size),
+                (stride_xt, stride_xh),
+                (stride_we, stride_wn, stride_wk),
                 TOP_K,
-                BLOCK_M // 2,
+                min(HEIGHTS[i], BLOCK_M),
+                HEIGHTS[i] - min(HEIGHTS[i], BLOCK_M),
                 BLOCK_N,
                 BLOCK_K,
+                STAGES[i],
                 EVEN_N,
                 EVEN_K,
                 BY_DESCRIPTOR,
                 WEIGHT_EVICTION,
                 ALLOW_TF32,
             )
-            return
-    gate_up_tile(
-        x_ptr,
-        w,
-        h_ptr,
-        schedule_ptr,
-        max_tiles,
-        place,
-        sizes,
-        strides,
-        TOP_K,
-        BLOCK_M,
-        BLOCK_N,
-        BLOCK_K,
-        EVEN_N,
-        EVEN_K,
-        BY_DESCRIPTOR,
-        WEIGHT_EVICTION,
-        ALLOW_TF32,
-    )
 
 
 def gate_up(
@@ -233,11 +280,12 @@ def _launch(
         (max_tiles, column_tiles, hidden_size, intermediate_size, *x_strides, *w_strides),
         {
             "TOP_K": top_k,
+            "HEIGHTS": tiles.heights,
             "BLOCK_M": tiles.block_m,
             "BLOCK_N": tile.block_n,
             "BLOCK_K": tile.block_k,
             "GROUP_M": tile.group_m,
-            "HALVE_LAST": tiles.halve_last,
+            "STAGES": tile.num_stages,
             "EVEN_N": intermediate_size % tile.block_n == 0,
             "EVEN_K": hidden_size % tile.block_k == 0,
             "BY_DESCRIPTOR": by_descriptor,
@@ -246,5 +294,4 @@ def _launch(
         },
         blocks={1: [tile.block_n, tile.block_k]} if by_descriptor else None,
         num_warps=tile.num_warps,
-        num_stages=tile.num_stages,
     )

@@ -219,7 +219,7 @@ def choose_experts(
         logits.shape,
         logits.stride(),
         None if bias is None else (bias.dtype, bias.stride(0)),
-        options._replace(correction_bias=None),
+        options if bias is None else options._replace(correction_bias=None),
     )
     launch(logits, logits if bias is None else bias, ids, weights)
     return ids, weights

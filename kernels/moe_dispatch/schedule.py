@@ -2,16 +2,17 @@
 
 A *slot* is one (token, k) pair, numbered `token * K + k`. The schedule puts the slots in order of
 their expert (within an expert, in order of their number) and cuts each expert's rows into tiles of
-BLOCK_M. Slots whose id lies outside [0, E) are left out. Nothing is padded, nothing is read back to
-the host: launches that follow are sized for the worst case that T, K and E allow, and their surplus
-programs exit.
+BLOCK_M, the last of which may have up to `tail` rows more: a few rows in a tile of their own would
+cost another pass over the expert's weights. Slots whose id lies outside [0, E) are left out.
+Nothing is padded, nothing is read back to the host: launches that follow are sized for the worst
+case that T, K and E allow, and their surplus programs exit.
 
 The schedule is one int32 buffer:
 
     [0]                    number of tiles
     [1, 1 + M)             expert of each tile              M = max_tiles
     [1 + M, 1 + 2M)        first row of each tile
-    [1 + 2M, 1 + 3M)       row after the last one of the tile's expert
+    [1 + 2M, 1 + 3M)       row after each tile's last one
     [1 + 3M, 1 + 3M + N)   slot of each row                 N = T * K
     [...]                  slots per chunk and expert, while the schedule is built, from the next
                            multiple of 16 bytes on
@@ -72,7 +73,7 @@ def load_experts(
 
 @device_function
 def load_tile(schedule_ptr, tile, max_tiles):
-    """(expert, first row, end row of the expert) of one tile; undefined for a surplus tile."""
+    """(expert, first row, row after the last) of one tile; undefined for a surplus tile."""
     entry = schedule_ptr + 1 + tile
     return tl.load(entry), tl.load(entry + max_tiles), tl.load(entry + 2 * max_tiles)
 
@@ -84,18 +85,19 @@ def load_slots(schedule_ptr, rows, max_tiles):
 
 
 @device_function
-def tile_of_program(max_tiles, column_tiles, GROUP_M: tl.constexpr):
+def tile_of_program(num_tiles, column_tiles, GROUP_M: tl.constexpr):
     """(row tile, column tile) of this program in a one-dimensional grid.
 
     Programs cover GROUP_M row tiles, then move on to the next columns: within a group each weight
-    tile and each tile of activations is soon met again in L2.
+    tile and each tile of activations is soon met again in L2. Of the grid, which is sized for the
+    worst case, the first num_tiles * column_tiles programs have a tile.
     """
     program = tl.program_id(0)
     if GROUP_M == 1:
         return program // column_tiles, program % column_tiles
     group_programs = GROUP_M * column_tiles
     first = (program // group_programs) * GROUP_M
-    height = tl.minimum(max_tiles - first, GROUP_M)
+    height = tl.minimum(num_tiles - first, GROUP_M)
     within = program % group_programs
     return first + within % height, within // height
 
@@ -134,6 +136,7 @@ def schedule_kernel(
     chunk_size,
     num_chunks,
     block_m,
+    tail,
     stride_t,
     stride_k,
     NUM_EXPERTS: tl.constexpr,
@@ -186,15 +189,18 @@ def schedule_kernel(
         tl.store(rows_ptr + rows, slots, mask=experts < NUM_EXPERTS)
         next_row += tl.histogram(experts, BINS)
 
-    tiles = tl.where(bins < NUM_EXPERTS, tl.cdiv(total, block_m), 0)
+    tiles = tl.cdiv(tl.maximum(total - tail, tl.minimum(total, 1)), block_m)
+    tiles = tl.where(bins < NUM_EXPERTS, tiles, 0)
     first_tile = tl.cumsum(tiles, axis=0) - tiles
     tl.store(schedule_ptr, tl.sum(tiles), mask=chunk == 0)
     for tile in range(chunk, tl.max(tiles), num_chunks):
         entry = schedule_ptr + 1 + first_tile + tile
         exists = tile < tiles
         tl.store(entry, bins, mask=exists)
-        tl.store(entry + max_tiles, first_row + tile * block_m, mask=exists)
-        tl.store(entry + 2 * max_tiles, end_row, mask=exists)
+        first_row_of_tile = first_row + tile * block_m
+        end_row_of_tile = tl.where(tile < tiles - 1, first_row_of_tile + block_m, end_row)
+        tl.store(entry + max_tiles, first_row_of_tile, mask=exists)
+        tl.store(entry + 2 * max_tiles, end_row_of_tile, mask=exists)
 
 
 def max_tiles(*, num_slots: int, num_experts: int, block_m: int) -> int:
@@ -203,10 +209,18 @@ def max_tiles(*, num_slots: int, num_experts: int, block_m: int) -> int:
     return (num_slots + occupied * (block_m - 1)) // block_m
 
 
-def build_schedule(topk_ids: torch.Tensor, num_experts: int, block_m: int) -> Schedule:
+def build_schedule(
+    topk_ids: torch.Tensor, num_experts: int, *, block_m: int, tail: int = 0
+) -> Schedule:
     """Schedule for topk_ids (T, K) int32 or int64, T * K > 0, on the current device's stream."""
     plan = _plan(
-        topk_ids.device, topk_ids.dtype, topk_ids.shape, topk_ids.stride(), num_experts, block_m
+        topk_ids.device,
+        topk_ids.dtype,
+        topk_ids.shape,
+        topk_ids.stride(),
+        num_experts,
+        block_m,
+        tail,
     )
     buffer = torch.empty(plan.buffer_size, dtype=torch.int32, device=topk_ids.device)
     counts = buffer
@@ -235,6 +249,7 @@ def _plan(
     strides: tuple[int, int],
     num_experts: int,
     block_m: int,
+    tail: int,
 ) -> _Plan:
     num_tokens, top_k = shape
     num_slots = num_tokens * top_k
@@ -252,7 +267,7 @@ def _plan(
     place = Launch(
         schedule_kernel,
         num_chunks,
-        (tiles, num_slots, chunk_size, num_chunks, block_m, *strides),
+        (tiles, num_slots, chunk_size, num_chunks, block_m, tail, *strides),
         {
             **routing,
             "BLOCK": _BLOCK,

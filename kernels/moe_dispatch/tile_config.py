@@ -14,38 +14,51 @@ from .target import INTERPRETER
 
 
 class GemmTile(NamedTuple):
-    """One grouped GEMM's tile and how Triton compiles it; BLOCK_M is `TileConfig.block_m`.
+    """One grouped GEMM's tile and how Triton compiles it.
 
+    block_n: columns of the result, which are rows of the weights.
     group_m: row tiles that neighbouring programs cover before they move to the next columns, so
     that they find each other's weights in L2.
-    by_descriptor: load weights (and h) through tensor descriptors where their layout allows it;
-    the TMA unit of NVIDIA's sm_90 and later then computes the addresses.
+    num_stages: for each of `TileConfig.heights`.
+    by_descriptor: load weights through tensor descriptors where their layout allows it; the TMA
+    unit of NVIDIA's sm_90 and later then computes the addresses.
     """
 
     block_n: int
     block_k: int
     group_m: int
     num_warps: int
-    num_stages: int
+    num_stages: tuple[int, ...]
     by_descriptor: bool = False
 
 
 class TileConfig(NamedTuple):
-    """Tiles of both GEMMs. They share `block_m`, on which the schedule's tile map is built.
+    """Tiles of both GEMMs. They share the heights, on which the schedule's tile map is built.
 
-    halve_last: an expert's last tile is multiplied as one of half the height if it has no more
-    rows. Only where the matrix instruction, and so the order of the sums, stays the same.
+    heights: rows for which a tile is compiled, ascending; each has the least that holds its rows,
+    so that experts with few rows and with many run side by side. Powers of two, but the last may
+    be the sum of two. The matrix instruction, and with it the order of the sums, must be the same
+    for all: a token's result does not depend on how many rows its expert has.
     """
 
-    block_m: int
+    heights: tuple[int, ...]
     gate_up: GemmTile
     down: GemmTile
-    halve_last: bool = False
+
+    @property
+    def block_m(self) -> int:
+        """Rows of every tile but an expert's last."""
+        return 1 << (self.heights[-1].bit_length() - 1)
+
+    @property
+    def tail(self) -> int:
+        """Rows more that an expert's last tile may have."""
+        return self.heights[-1] - self.block_m
 
     @property
     def weight_eviction(self) -> str:
         """L2 policy for weights: streamed where nearly every expert has one row tile."""
-        return "evict_first" if self.block_m <= 32 else ""
+        return "evict_first" if self.heights[0] <= 32 else ""
 
 
 class GemvTile(NamedTuple):
@@ -82,60 +95,80 @@ _Rows = dict[int, TileConfig]
 _UNBOUNDED = 1 << 62
 
 _SM_80: _Rows = {
-    8: TileConfig(16, GemmTile(64, 64, 1, 4, 4), GemmTile(64, 128, 1, 4, 4)),
-    24: TileConfig(32, GemmTile(64, 64, 1, 4, 4), GemmTile(128, 64, 1, 4, 4)),
-    64: TileConfig(64, GemmTile(64, 64, 4, 4, 3), GemmTile(128, 64, 4, 4, 3)),
-    _UNBOUNDED: TileConfig(128, GemmTile(64, 64, 8, 8, 3), GemmTile(128, 64, 8, 8, 3)),
+    8: TileConfig((16, 64), GemmTile(64, 64, 4, 4, (4, 3)), GemmTile(64, 128, 4, 4, (4, 3))),
+    24: TileConfig((32, 64), GemmTile(64, 64, 4, 4, (4, 3)), GemmTile(128, 64, 4, 4, (4, 3))),
+    64: TileConfig((64,), GemmTile(64, 64, 4, 4, (3,)), GemmTile(128, 64, 4, 4, (3,))),
+    _UNBOUNDED: TileConfig(
+        (64, 128), GemmTile(64, 64, 8, 8, (3, 3)), GemmTile(128, 64, 8, 8, (3, 3))
+    ),
 }
 _SM_86: _Rows = {
-    8: TileConfig(16, GemmTile(64, 64, 1, 4, 3), GemmTile(64, 64, 1, 4, 4)),
-    24: TileConfig(32, GemmTile(64, 64, 1, 4, 3), GemmTile(64, 64, 1, 4, 4)),
-    64: TileConfig(64, GemmTile(64, 32, 4, 4, 4), GemmTile(128, 32, 4, 4, 4)),
-    _UNBOUNDED: TileConfig(128, GemmTile(64, 32, 8, 8, 4), GemmTile(128, 32, 8, 8, 4)),
+    8: TileConfig((16, 32), GemmTile(64, 64, 4, 4, (3, 3)), GemmTile(64, 64, 4, 4, (4, 3))),
+    24: TileConfig((32,), GemmTile(64, 64, 1, 4, (3,)), GemmTile(64, 64, 1, 4, (4,))),
+    64: TileConfig((64,), GemmTile(64, 32, 4, 4, (4,)), GemmTile(128, 32, 4, 4, (4,))),
+    _UNBOUNDED: TileConfig(
+        (64, 128), GemmTile(64, 32, 8, 8, (4, 4)), GemmTile(128, 32, 8, 8, (4, 4))
+    ),
 }
 _SM_90: _Rows = {
-    8: TileConfig(16, GemmTile(64, 128, 1, 4, 5, True), GemmTile(64, 128, 1, 4, 4, True)),
-    24: TileConfig(32, GemmTile(128, 128, 1, 4, 3, True), GemmTile(128, 128, 1, 4, 4, True)),
-    48: TileConfig(64, GemmTile(128, 64, 8, 8, 5, True), GemmTile(256, 64, 8, 4, 5, True)),
+    8: TileConfig(
+        (16, 64),
+        GemmTile(64, 128, 8, 4, (3, 2), True),
+        GemmTile(128, 64, 8, 4, (5, 4), True),
+    ),
+    24: TileConfig(
+        (32, 64, 128),
+        GemmTile(128, 128, 8, 8, (3, 2, 2), True),
+        GemmTile(128, 64, 8, 4, (5, 4, 3), True),
+    ),
+    48: TileConfig(
+        (32, 64, 128),
+        GemmTile(128, 64, 8, 8, (5, 5, 4), True),
+        GemmTile(128, 128, 8, 4, (4, 4, 3), True),
+    ),
     _UNBOUNDED: TileConfig(
-        128, GemmTile(128, 64, 8, 8, 4, True), GemmTile(256, 64, 8, 8, 4, True), halve_last=True
+        (64, 128, 160),
+        GemmTile(128, 64, 8, 8, (4, 4, 4), True),
+        GemmTile(256, 64, 8, 8, (4, 4, 4), True),
     ),
 }
 _SM_100: _Rows = {
-    8: TileConfig(16, GemmTile(64, 128, 1, 4, 4), GemmTile(64, 128, 1, 4, 5)),
-    24: TileConfig(32, GemmTile(64, 128, 1, 4, 4), GemmTile(128, 64, 1, 4, 5)),
-    64: TileConfig(64, GemmTile(128, 64, 4, 4, 4), GemmTile(128, 64, 4, 4, 4)),
-    _UNBOUNDED: TileConfig(128, GemmTile(128, 64, 8, 8, 4), GemmTile(256, 64, 8, 8, 4)),
+    8: TileConfig((16, 64), GemmTile(64, 128, 4, 4, (4, 3)), GemmTile(64, 128, 4, 4, (5, 4))),
+    24: TileConfig((32, 64), GemmTile(64, 128, 4, 4, (4, 3)), GemmTile(128, 64, 4, 4, (5, 4))),
+    64: TileConfig((64,), GemmTile(128, 64, 4, 4, (4,)), GemmTile(128, 64, 4, 4, (4,))),
+    _UNBOUNDED: TileConfig(
+        (64, 128), GemmTile(128, 64, 8, 8, (4, 4)), GemmTile(256, 64, 8, 8, (4, 4))
+    ),
 }
 # 64 KB of LDS; two stages keep one tile in LDS and the next in registers.
 _GFX90A: _Rows = {
-    8: TileConfig(16, GemmTile(64, 64, 1, 4, 2), GemmTile(64, 128, 1, 4, 2)),
-    24: TileConfig(32, GemmTile(64, 64, 1, 4, 2), GemmTile(64, 64, 1, 4, 2)),
-    64: TileConfig(64, GemmTile(64, 64, 4, 4, 2), GemmTile(128, 64, 4, 4, 2)),
-    _UNBOUNDED: TileConfig(128, GemmTile(64, 64, 8, 8, 2), GemmTile(128, 64, 8, 8, 2)),
+    8: TileConfig((16,), GemmTile(64, 64, 1, 4, (2,)), GemmTile(64, 128, 1, 4, (2,))),
+    24: TileConfig((32,), GemmTile(64, 64, 1, 4, (2,)), GemmTile(64, 64, 1, 4, (2,))),
+    64: TileConfig((64,), GemmTile(64, 64, 4, 4, (2,)), GemmTile(128, 64, 4, 4, (2,))),
+    _UNBOUNDED: TileConfig((128,), GemmTile(64, 64, 8, 8, (2,)), GemmTile(128, 64, 8, 8, (2,))),
 }
 _GFX942: _Rows = {
-    8: TileConfig(16, GemmTile(64, 128, 1, 4, 2), GemmTile(64, 128, 1, 4, 2)),
-    24: TileConfig(32, GemmTile(64, 64, 1, 4, 2), GemmTile(64, 128, 1, 4, 2)),
-    64: TileConfig(64, GemmTile(64, 64, 4, 4, 2), GemmTile(128, 64, 4, 4, 2)),
-    _UNBOUNDED: TileConfig(128, GemmTile(128, 64, 8, 8, 2), GemmTile(128, 64, 8, 8, 2)),
+    8: TileConfig((16,), GemmTile(64, 128, 1, 4, (2,)), GemmTile(64, 128, 1, 4, (2,))),
+    24: TileConfig((32,), GemmTile(64, 64, 1, 4, (2,)), GemmTile(64, 128, 1, 4, (2,))),
+    64: TileConfig((64,), GemmTile(64, 64, 4, 4, (2,)), GemmTile(128, 64, 4, 4, (2,))),
+    _UNBOUNDED: TileConfig((128,), GemmTile(128, 64, 8, 8, (2,)), GemmTile(128, 64, 8, 8, (2,))),
 }
 _GFX950: _Rows = {
-    8: TileConfig(16, GemmTile(64, 128, 1, 4, 2), GemmTile(64, 128, 1, 4, 2)),
-    24: TileConfig(32, GemmTile(64, 128, 1, 4, 2), GemmTile(64, 128, 1, 4, 2)),
-    64: TileConfig(64, GemmTile(64, 128, 4, 4, 2), GemmTile(128, 64, 4, 4, 2)),
-    _UNBOUNDED: TileConfig(128, GemmTile(128, 64, 8, 8, 2), GemmTile(128, 64, 8, 8, 2)),
+    8: TileConfig((16,), GemmTile(64, 128, 1, 4, (2,)), GemmTile(64, 128, 1, 4, (2,))),
+    24: TileConfig((32,), GemmTile(64, 128, 1, 4, (2,)), GemmTile(64, 128, 1, 4, (2,))),
+    64: TileConfig((64,), GemmTile(64, 128, 4, 4, (2,)), GemmTile(128, 64, 4, 4, (2,))),
+    _UNBOUNDED: TileConfig((128,), GemmTile(128, 64, 8, 8, (2,)), GemmTile(128, 64, 8, 8, (2,))),
 }
 _RDNA: _Rows = {
-    8: TileConfig(16, GemmTile(64, 64, 1, 4, 2), GemmTile(64, 64, 1, 4, 2)),
-    24: TileConfig(32, GemmTile(64, 32, 1, 4, 2), GemmTile(64, 64, 1, 4, 2)),
-    64: TileConfig(64, GemmTile(64, 32, 4, 8, 2), GemmTile(64, 64, 4, 8, 2)),
-    _UNBOUNDED: TileConfig(64, GemmTile(64, 32, 8, 8, 2), GemmTile(128, 32, 8, 8, 2)),
+    8: TileConfig((16,), GemmTile(64, 64, 1, 4, (2,)), GemmTile(64, 64, 1, 4, (2,))),
+    24: TileConfig((32,), GemmTile(64, 32, 1, 4, (2,)), GemmTile(64, 64, 1, 4, (2,))),
+    64: TileConfig((64,), GemmTile(64, 32, 4, 8, (2,)), GemmTile(64, 64, 4, 8, (2,))),
+    _UNBOUNDED: TileConfig((64,), GemmTile(64, 32, 8, 8, (2,)), GemmTile(128, 32, 8, 8, (2,))),
 }
 # Most architectures multiply fp32 outside the matrix unit: registers limit the tile.
 _FP32: _Rows = {
-    8: TileConfig(16, GemmTile(32, 32, 1, 4, 2), GemmTile(64, 32, 1, 4, 2)),
-    _UNBOUNDED: TileConfig(64, GemmTile(32, 32, 4, 8, 2), GemmTile(32, 32, 4, 8, 2)),
+    8: TileConfig((16,), GemmTile(32, 32, 1, 4, (2,)), GemmTile(64, 32, 1, 4, (2,))),
+    _UNBOUNDED: TileConfig((64,), GemmTile(32, 32, 4, 8, (2,)), GemmTile(32, 32, 4, 8, (2,))),
 }
 
 _BY_ARCHITECTURE: dict[str, _Rows] = {
@@ -211,15 +244,15 @@ def _interpreter_tiles(
     The interpreter's time is the number of programs times their number of operations, nearly
     whatever the tile's size.
     """
-    block_m, group_m = (16, 1) if rows <= 16 else (32, 2)
+    heights, group_m = ((16, 32), 1) if rows <= 16 else ((16, 32, 48), 2)
     columns = 2 if num_experts <= 16 else 1
 
     def tile(width: int, depth: int) -> GemmTile:
         block_n, block_k = _part(width, columns), _part(depth, 2)
-        return GemmTile(block_n, block_k, group_m, num_warps=4, num_stages=1)
+        return GemmTile(block_n, block_k, group_m, num_warps=4, num_stages=(1,) * len(heights))
 
     return TileConfig(
-        block_m=block_m,
+        heights=heights,
         gate_up=tile(intermediate_size, hidden_size),
         down=tile(hidden_size, intermediate_size),
     )

@@ -86,33 +86,42 @@ def check_device(name: str, device: torch.device) -> None:
 
 
 def remembered(check: Callable[..., None]) -> Callable[..., None]:
-    """`check` of tensors alone, which is not repeated for tensors like those that have passed.
+    """`check`, which is not repeated for arguments like those that have passed.
 
-    A check sees nothing of a tensor but its type, shape, layout, dtype, device and whether it
-    requires a gradient.
+    Of a tensor a check sees nothing but its type, shape, layout, dtype, device and whether a
+    gradient is asked for.
     """
     passed: set[tuple[Any, ...]] = set()
 
-    def check_once(*tensors: torch.Tensor) -> None:
-        likeness = tuple(
-            (type(tensor), tensor.shape, tensor.layout, tensor.dtype, tensor.device)
-            for tensor in tensors
-            if isinstance(tensor, torch.Tensor) and not tensor.requires_grad
-        )
+    def check_once(*arguments: Any) -> None:
+        likeness = tuple(map(_likeness, arguments))
         try:
             if likeness in passed:
                 return
         except TypeError:
-            # A size that a compiler keeps open has no hash.
-            check(*tensors)
+            # Neither a list nor a size that a compiler keeps open has a hash.
+            check(*arguments)
             return
-        check(*tensors)
-        if len(likeness) == len(tensors):
-            if len(passed) >= _MOST_REMEMBERED:
-                passed.clear()
-            passed.add(likeness)
+        check(*arguments)
+        if len(passed) >= _MOST_REMEMBERED:
+            passed.clear()
+        passed.add(likeness)
 
     return check_once
+
+
+def _likeness(argument: Any) -> tuple[Any, ...]:
+    if not isinstance(argument, torch.Tensor):
+        return type(argument), argument
+    gradient = argument.requires_grad and torch.is_grad_enabled()
+    return (
+        type(argument),
+        argument.shape,
+        argument.layout,
+        argument.dtype,
+        argument.device,
+        gradient,
+    )
 
 
 @remembered
@@ -252,14 +261,16 @@ def check_routing_options(
         )
 
 
+@remembered
 def check_moe_arguments(
     hidden_states: torch.Tensor,
     router_weight: torch.Tensor,
     gate_up_proj: torch.Tensor,
     down_proj: torch.Tensor,
-    options: RoutingOptions,
+    *values: Any,
 ) -> None:
-    """`fused_moe`'s tensors and routing options agree with one another."""
+    """`fused_moe`'s tensors and the values of its routing options agree with one another."""
+    options = RoutingOptions(*values)
     check_expert_weights(hidden_states, gate_up_proj, down_proj)
     num_experts = gate_up_proj.shape[0]
     check_router_weight(hidden_states, router_weight, num_experts)

@@ -13,10 +13,15 @@ from moe_dispatch.tile_config import GemmTile, TileConfig
 
 
 def config(
-    block_m: int, block_n: int, block_k: int, group_m: int, *, by_descriptor: bool = False
+    heights: tuple[int, ...],
+    block_n: int,
+    block_k: int,
+    group_m: int,
+    *,
+    by_descriptor: bool = False,
 ) -> TileConfig:
-    tile = GemmTile(block_n, block_k, group_m, 4, 1, by_descriptor)
-    return TileConfig(block_m, tile, tile)
+    tile = GemmTile(block_n, block_k, group_m, 4, (1,) * len(heights), by_descriptor)
+    return TileConfig(heights, tile, tile)
 
 
 def integers(*shape: int, seed: int) -> torch.Tensor:
@@ -27,13 +32,13 @@ def integers(*shape: int, seed: int) -> torch.Tensor:
 @pytest.mark.parametrize(
     "tiles",
     [
-        pytest.param(config(16, 32, 16, 1), id="plain"),
-        pytest.param(config(16, 16, 64, 3), id="groups"),
-        pytest.param(config(32, 64, 32, 2), id="wide"),
-        pytest.param(config(16, 32, 16, 2, by_descriptor=True), id="descriptors"),
-        pytest.param(
-            config(32, 32, 16, 2, by_descriptor=True)._replace(halve_last=True), id="halves"
-        ),
+        pytest.param(config((16,), 32, 16, 1), id="plain"),
+        pytest.param(config((16,), 16, 64, 3), id="groups"),
+        pytest.param(config((32,), 64, 32, 2), id="wide"),
+        pytest.param(config((16,), 32, 16, 2, by_descriptor=True), id="descriptors"),
+        pytest.param(config((8, 16), 32, 16, 2), id="heights"),
+        pytest.param(config((4, 8, 12), 32, 16, 2), id="tail"),
+        pytest.param(config((4, 8, 12), 32, 16, 2, by_descriptor=True), id="tail-by-descriptor"),
     ],
 )
 @pytest.mark.parametrize(
@@ -45,7 +50,7 @@ def test_exact_values(
     num_experts, num_tokens, top_k = 4, 19, 3
     ids = torch.randint(-1, num_experts, (num_tokens, top_k), generator=torch.manual_seed(0))
     weights = integers(num_experts, hidden_size, intermediate_size, seed=1)
-    schedule = build_schedule(ids.to(device), num_experts, tiles.block_m)
+    schedule = build_schedule(ids.to(device), num_experts, block_m=tiles.block_m, tail=tiles.tail)
     order = torch.cat([torch.nonzero(ids.reshape(-1) == e)[:, 0] for e in range(num_experts)])
     h = torch.full((num_tokens * top_k, intermediate_size), float("nan"))
     h[: len(order)] = integers(len(order), intermediate_size, seed=2)
@@ -61,16 +66,16 @@ def test_rows_past_the_last_are_not_read(
 ) -> None:
     """h's only row ends where the process may read no further: a read there kills it."""
     weights = integers(1, 16, 40, seed=0).to(device)
-    schedule = build_schedule(torch.zeros(1, 1, dtype=torch.int32, device=device), 1, 16)
+    schedule = build_schedule(torch.zeros(1, 1, dtype=torch.int32, device=device), 1, block_m=16)
     h = guarded(integers(1, 40, seed=1).to(device), at_end=True)
-    y = down(h, weights, schedule, tiles=config(16, 16, 16, 1), allow_tf32=False)
+    y = down(h, weights, schedule, tiles=config((16,), 16, 16, 1), allow_tf32=False)
     assert torch.equal(y, h @ weights[0].T)
 
 
 def test_output_offsets_past_2_31(device: torch.device) -> None:
     """The row of the last slot starts past 2^31 elements; only pages that are touched exist."""
     hidden_size, num_slots = 1 << 16, (1 << 15) + 2
-    tiles = config(16, 1024, 16, 1)
+    tiles = config((16,), 1024, 16, 1)
     h = torch.ones(1, 16, device=device, dtype=torch.bfloat16).expand(num_slots, 16)
     weights = torch.ones(1, hidden_size, 16, device=device, dtype=torch.bfloat16)
     torch.utils.deterministic.fill_uninitialized_memory = False

@@ -222,9 +222,9 @@ def test_more_than_65535_slots(
     make_experts: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Tall tiles: the interpreter's time is the number of programs.
-    tile = GemmTile(16, 16, 1, num_warps=4, num_stages=1)
+    tile = GemmTile(16, 16, 1, num_warps=4, num_stages=(1,))
     monkeypatch.setattr(
-        "moe_dispatch.eager.select_tiles", lambda **_: TileConfig(1024, gate_up=tile, down=tile)
+        "moe_dispatch.eager.select_tiles", lambda **_: TileConfig((1024,), gate_up=tile, down=tile)
     )
     monkeypatch.setattr("moe_dispatch.combine._BLOCK_T", 256)
     experts = make_experts(8200, 4, 3, 3, 1)

@@ -9,18 +9,27 @@ from moe_dispatch.gate_up import gate_up
 from moe_dispatch.schedule import build_schedule
 from moe_dispatch.tile_config import GemmTile, TileConfig
 
+
+def config(
+    heights: tuple[int, ...],
+    block_n: int,
+    block_k: int,
+    group_m: int,
+    *,
+    by_descriptor: bool = False,
+) -> TileConfig:
+    tile = GemmTile(block_n, block_k, group_m, 4, (1,) * len(heights), by_descriptor)
+    return TileConfig(heights, tile, tile)
+
+
 TILES = [
-    pytest.param(TileConfig(16, GemmTile(32, 16, 1, 4, 1), GemmTile(32, 16, 1, 4, 1)), id="plain"),
-    pytest.param(TileConfig(16, GemmTile(16, 64, 3, 4, 1), GemmTile(16, 64, 3, 4, 1)), id="groups"),
-    pytest.param(TileConfig(32, GemmTile(64, 32, 2, 4, 1), GemmTile(64, 32, 2, 4, 1)), id="wide"),
-    pytest.param(
-        TileConfig(16, GemmTile(32, 16, 2, 4, 1, True), GemmTile(32, 16, 2, 4, 1, True)),
-        id="descriptors",
-    ),
-    pytest.param(
-        TileConfig(32, GemmTile(32, 16, 2, 4, 1, True), GemmTile(32, 16, 2, 4, 1, True), True),
-        id="halves",
-    ),
+    pytest.param(config((16,), 32, 16, 1), id="plain"),
+    pytest.param(config((16,), 16, 64, 3), id="groups"),
+    pytest.param(config((32,), 64, 32, 2), id="wide"),
+    pytest.param(config((16,), 32, 16, 2, by_descriptor=True), id="descriptors"),
+    pytest.param(config((8, 16), 32, 16, 2), id="heights"),
+    pytest.param(config((4, 8, 12), 32, 16, 2), id="tail"),
+    pytest.param(config((4, 8, 12), 32, 16, 2, by_descriptor=True), id="tail-by-descriptor"),
 ]
 
 
@@ -44,7 +53,7 @@ def test_exact_values(
     weights[:, :intermediate_size] = 0
     weights[:, :intermediate_size, 0] = 64
     ids = torch.randint(-1, num_experts, (num_tokens, top_k), generator=torch.manual_seed(2))
-    schedule = build_schedule(ids.to(device), num_experts, tiles.block_m)
+    schedule = build_schedule(ids.to(device), num_experts, block_m=tiles.block_m, tail=tiles.tail)
     h = gate_up(
         x.to(device), weights.to(device), schedule, top_k=top_k, tiles=tiles, allow_tf32=False
     )
@@ -65,6 +74,6 @@ def test_gate_rows_come_first(device: torch.device, tiles: TileConfig) -> None:
     weights = torch.cat([torch.full((1, 5, 9), 40.0), torch.full((1, 5, 9), 2.0)], dim=1)
     x = torch.eye(1, 9)
     ids = torch.zeros(1, 1, dtype=torch.int32)
-    schedule = build_schedule(ids.to(device), 1, tiles.block_m)
+    schedule = build_schedule(ids.to(device), 1, block_m=tiles.block_m, tail=tiles.tail)
     h = gate_up(x.to(device), weights.to(device), schedule, top_k=1, tiles=tiles, allow_tf32=False)
     assert (h == 80).all()

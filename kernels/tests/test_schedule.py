@@ -11,7 +11,7 @@ from moe_dispatch.schedule import Schedule, build_schedule, max_tiles, tile_of_p
 
 
 def tiles_and_slots(schedule: Schedule) -> tuple[list[tuple[int, int, int]], torch.Tensor]:
-    """The tiles as (expert, first row, end row of the expert), and the slot of each row."""
+    """The tiles as (expert, first row, row after the last), and the slot of each row."""
     buffer, capacity = schedule.buffer.cpu(), schedule.max_tiles
     number = int(buffer[0])
     columns = (buffer[1 + i * capacity : 1 + i * capacity + number].tolist() for i in range(3))
@@ -19,8 +19,8 @@ def tiles_and_slots(schedule: Schedule) -> tuple[list[tuple[int, int, int]], tor
     return list(zip(*columns, strict=True)), buffer[first : first + schedule.num_slots]
 
 
-def check(topk_ids: torch.Tensor, num_experts: int, block_m: int) -> None:
-    schedule = build_schedule(topk_ids, num_experts, block_m)
+def check(topk_ids: torch.Tensor, num_experts: int, block_m: int, tail: int = 0) -> None:
+    schedule = build_schedule(topk_ids, num_experts, block_m=block_m, tail=tail)
     tiles, slots = tiles_and_slots(schedule)
     ids = topk_ids.cpu().reshape(-1)
     expected_tiles = []
@@ -30,8 +30,10 @@ def check(topk_ids: torch.Tensor, num_experts: int, block_m: int) -> None:
         own = torch.nonzero(ids == expert)[:, 0]
         expected_slots.append(own)
         end = row + len(own)
-        expected_tiles += [(expert, first, end) for first in range(row, end, block_m)]
-        row = end
+        while row < end:
+            next_row = end if end - row <= block_m + tail else row + block_m
+            expected_tiles.append((expert, row, next_row))
+            row = next_row
     assert len(tiles) <= schedule.max_tiles
     assert sorted(tiles) == tiles == expected_tiles
     assert torch.equal(slots[:row].long(), torch.cat(expected_slots))
@@ -42,7 +44,7 @@ def random_ids(num_tokens: int, top_k: int, num_experts: int, *, low: int = 0) -
     return torch.randint(low, num_experts, (num_tokens, top_k), generator=generator)
 
 
-@pytest.mark.parametrize("block_m", [16, 128])
+@pytest.mark.parametrize(("block_m", "tail"), [(16, 0), (16, 8), (128, 0), (128, 32)])
 @pytest.mark.parametrize(
     ("num_tokens", "top_k", "num_experts"),
     [
@@ -56,9 +58,10 @@ def random_ids(num_tokens: int, top_k: int, num_experts: int, *, low: int = 0) -
     ],
 )
 def test_random_routing(
-    device: torch.device, num_tokens: int, top_k: int, num_experts: int, block_m: int
+    device: torch.device, num_tokens: int, top_k: int, num_experts: int, block_m: int, tail: int
 ) -> None:
-    check(random_ids(num_tokens, top_k, num_experts, low=-1).to(device), num_experts, block_m)
+    ids = random_ids(num_tokens, top_k, num_experts, low=-1).to(device)
+    check(ids, num_experts, block_m, tail)
 
 
 @pytest.mark.parametrize(
@@ -71,12 +74,14 @@ def test_random_routing(
         pytest.param(sorted(list(range(8)) * 5, reverse=True), id="reversed"),
         pytest.param([1, 3, 5] * 16, id="empty-experts"),
         pytest.param([3] * 16 + [5] * 17 + [6] * 15, id="round-a-tile"),
+        pytest.param([1] * 20 + [2] * 21 + [3] * 36 + [4] * 37 + [5], id="round-a-tail"),
         pytest.param([-1] * 20, id="nobody"),
         pytest.param([8, -5, 2, 9, -1, 2], id="outside"),
     ],
 )
-def test_pattern(device: torch.device, ids: list[int]) -> None:
-    check(torch.tensor(ids, dtype=torch.int32, device=device)[:, None], 8, 16)
+@pytest.mark.parametrize("tail", [0, 4])
+def test_pattern(device: torch.device, ids: list[int], tail: int) -> None:
+    check(torch.tensor(ids, dtype=torch.int32, device=device)[:, None], 8, 16, tail)
 
 
 def test_int64_ids_are_not_truncated(device: torch.device) -> None:
@@ -101,8 +106,8 @@ def test_strided_ids(device: torch.device) -> None:
 
 def test_same_bits_every_time(device: torch.device) -> None:
     ids = random_ids(3000, 3, 100).to(device)
-    first = build_schedule(ids, 100, 64)
-    second = build_schedule(ids, 100, 64)
+    first = build_schedule(ids, 100, block_m=64)
+    second = build_schedule(ids, 100, block_m=64)
     assert tiles_and_slots(first)[0] == tiles_and_slots(second)[0]
     assert torch.equal(tiles_and_slots(first)[1], tiles_and_slots(second)[1])
 
@@ -110,7 +115,7 @@ def test_same_bits_every_time(device: torch.device) -> None:
 def test_ids_are_not_written(device: torch.device) -> None:
     ids = random_ids(50, 2, 8, low=-2).to(device)
     before = ids.clone()
-    build_schedule(ids, 8, 16)
+    build_schedule(ids, 8, block_m=16)
     assert torch.equal(ids, before)
 
 

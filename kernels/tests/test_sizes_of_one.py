@@ -23,9 +23,10 @@ _COMPILE = """
         TOP_K=2, NUM_EXPERTS=8, BLOCK_M=32, BLOCK_N=32, BLOCK_K=32, BLOCK_T=1, BLOCK_H=16,
         GROUP_M=1, UNROLL=8, EVEN_N=False, EVEN_K=False, WEIGHT_EVICTION="", ALLOW_TF32=False,
     )
-    constants.update(HIDDEN_SIZE=1, INTERMEDIATE_SIZE=1, BY_DESCRIPTOR=False, HALVE_LAST=True)
+    constants.update(HIDDEN_SIZE=1, INTERMEDIATE_SIZE=1, BY_DESCRIPTOR=False)
+    constants.update(HEIGHTS=(16, 32, 48), STAGES=(2, 2, 2))
     pointers = dict(schedule_ptr="*i32", ids_ptr="*i32", weights_ptr="*fp32")
-    pointers.update(dict.fromkeys(("h", "h_half", "w"), "*bf16"))
+    pointers.update(dict.fromkeys(("h_rows", "w"), "*bf16"))
     signature, values = {{}}, {{}}
     for argument in kernel.arg_names:
         if argument.endswith("_ptr") or argument in pointers:

@@ -35,20 +35,35 @@ def select(**changes: Any) -> Any:
 def test_tiles_fit_shared_memory(arch: str, element_size: int) -> None:
     for config in configs(arch=arch, element_size=element_size).values():
         for tile, weight_tiles in ((config.gate_up, 2), (config.down, 1)):
-            elements = (config.block_m + weight_tiles * tile.block_n) * tile.block_k
-            # AMD's pipeliner keeps one stage fewer in LDS than it has.
-            stages = tile.num_stages - (1 if arch.startswith("gfx") else 0)
-            assert stages * elements * element_size <= SHARED_MEMORY[arch]
-            for size in (config.block_m, tile.block_n, tile.block_k, tile.num_warps):
+            for height, num_stages in zip(config.heights, tile.num_stages, strict=True):
+                elements = (height + weight_tiles * tile.block_n) * tile.block_k
+                # AMD's pipeliner keeps one stage fewer in LDS than it has.
+                stages = num_stages - (1 if arch.startswith("gfx") else 0)
+                assert stages * elements * element_size <= SHARED_MEMORY[arch]
+
+
+@pytest.mark.parametrize("element_size", [2, 4])
+@pytest.mark.parametrize("arch", SHARED_MEMORY)
+def test_blocks_are_powers_of_two_that_dots_take(arch: str, element_size: int) -> None:
+    for config in configs(arch=arch, element_size=element_size).values():
+        *lower, highest = config.heights
+        assert [*lower, highest] == sorted({*lower, highest})
+        assert config.block_m + config.tail == highest
+        sizes = [*lower, config.block_m, *([config.tail] if config.tail else [])]
+        for tile in (config.gate_up, config.down):
+            for size in (*sizes, tile.block_n, tile.block_k):
+                assert size >= 16
                 assert size & (size - 1) == 0
-            assert min(config.block_m, tile.block_n, tile.block_k) >= 16
+            assert tile.num_warps in (4, 8)
 
 
 @pytest.mark.parametrize("arch", [*SHARED_MEMORY, INTERPRETER])
 def test_every_batch_has_tiles_that_grow(arch: str) -> None:
-    heights = [select(arch=arch, num_slots=8 * rows).block_m for rows in (1, 8, 9, 64, 65, 10**6)]
-    assert heights == sorted(heights)
-    assert heights[0] == 16
+    chosen = [select(arch=arch, num_slots=8 * rows) for rows in (1, 8, 9, 64, 65, 10**6)]
+    for place in (0, -1):
+        heights = [config.heights[place] for config in chosen]
+        assert heights == sorted(heights)
+    assert chosen[0].heights[0] == 16
 
 
 @pytest.mark.parametrize("arch", [*SHARED_MEMORY, INTERPRETER])
@@ -72,7 +87,7 @@ def test_interpreter_takes_several_steps(hidden_size: int, intermediate_size: in
 
 def test_interpreter_tiles_stay_within_tritons_largest_tensor() -> None:
     tiles = select(arch=INTERPRETER, num_slots=10**6, hidden_size=10**4, intermediate_size=10**4)
-    assert tiles.block_m * tiles.gate_up.block_n * tiles.gate_up.block_k <= 1 << 20
+    assert tiles.heights[-1] * tiles.gate_up.block_n * tiles.gate_up.block_k <= 1 << 20
 
 
 def gemv(num_tokens: int, *, num_experts: int = 128, **changes: Any) -> Any:

@@ -106,7 +106,7 @@ def _fake_fused_moe(
     **rest: Any,
 ) -> torch.Tensor:
     options = _options(top_k, **rest)
-    check_moe_arguments(hidden_states, router_weight, gate_up_proj, down_proj, options)
+    check_moe_arguments(hidden_states, router_weight, gate_up_proj, down_proj, *options)
     return hidden_states.new_empty(hidden_states.shape)
 
 
