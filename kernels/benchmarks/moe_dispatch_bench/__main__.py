@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from moe_dispatch import fused_moe
 from moe_dispatch_bench.contenders import CANNOT_BE_CAPTURED, CONTENDERS, find_contender
 from moe_dispatch_bench.floors import dense_seconds, read_bandwidth
 from moe_dispatch_bench.timing import eager_seconds, graph_seconds, host_seconds
@@ -119,6 +120,9 @@ def _measure(
             "seconds": graph_seconds(calls) if captured else eager_seconds(calls),
             "captured": captured,
             "host_seconds": host_seconds(calls[0]) if captured and tokens <= 4 else None,
+            "layer_host_seconds": _layer_host_seconds(layer, batches[0])
+            if name == "moe_dispatch" and tokens <= 4
+            else None,
             "relative_error": error,
             **floors,
         }
@@ -127,6 +131,16 @@ def _measure(
 def _arguments(layer: Layer, batch: Batch) -> tuple[torch.Tensor, ...]:
     weights = (layer.gate_up_proj, layer.down_proj)
     return (batch.hidden_states, *weights, batch.topk_ids, batch.topk_weights)
+
+
+def _layer_host_seconds(layer: Layer, batch: Batch) -> float:
+    """The host's time for one eager call of the layer, router included."""
+    weights = (layer.gate_up_proj, layer.down_proj)
+    router_weight = torch.randn(
+        (layer.shape.num_experts, layer.shape.hidden_size), device="cuda"
+    ).to(batch.hidden_states.dtype)
+    call = partial(fused_moe, batch.hidden_states, router_weight, *weights, batch.topk_ids.shape[1])
+    return host_seconds(call)
 
 
 def _relative_error(layer: Layer, batch: Batch, output: Any) -> float:
@@ -151,6 +165,8 @@ def _one_expert(layer: Layer, batch: Batch, expert: int, few: slice) -> torch.Te
 def _line(row: dict[str, Any]) -> str:
     floor = max(row["streaming_seconds"], row["dense_seconds"])
     host = f", host {row['host_seconds'] * 1e6:.0f} us" if row["host_seconds"] else ""
+    if row["layer_host_seconds"]:
+        host += f" (whole layer {row['layer_host_seconds'] * 1e6:.0f} us)"
     return (
         f"{row['shape']:>16} {row['tokens']:>5} tokens {row['routing']:>12} "
         f"{row['contender']:>12} {row['seconds'] * 1e6:9.1f} us; of streaming "

@@ -55,7 +55,7 @@ def candidates(rows_per_expert: float, num_tokens: int) -> Iterator[Candidate]:
     ]
     for name, block_m, by_descriptor in product(_PRODUCTS, heights, (False, True)):
         operands = _PRODUCTS[name]
-        for block_n, block_k, warps in product((32, 64, 128, 256), (64, 128, 256), (4, 8)):
+        for block_n, block_k, warps in product((64, 128, 256), (64, 128, 256), (4, 8)):
             stage_bytes = 2 * block_k * (block_m + operands * block_n)
             accumulators = operands * block_m * block_n / (32 * warps)
             fitting = [count for count in _STAGES if stage_bytes * count <= _SHARED_MEMORY]
@@ -63,7 +63,7 @@ def candidates(rows_per_expert: float, num_tokens: int) -> Iterator[Candidate]:
                 continue
             group = 1 if block_m <= 32 else 8
             for stages in fitting[-2:]:
-                tile = GemmTile(block_n, block_k, group, warps, stages, by_descriptor)
+                tile = GemmTile(block_n, block_k, group, warps, (stages,), by_descriptor)
                 yield Candidate(name, block_m, tile)
 
 
@@ -147,8 +147,8 @@ def _call(candidate: Candidate, layer: Layer, batch: Batch) -> Callable[[], torc
         if candidate.product == "gate_up":
             return partial(gemv_gate_up, x, layer.gate_up_proj, ids, tile)
         return partial(gemv_down, h, layer.down_proj, ids, batch.topk_weights, tile)
-    schedule = build_schedule(ids, layer.shape.num_experts, candidate.block_m)
-    tiles = TileConfig(candidate.block_m, tile, tile)
+    schedule = build_schedule(ids, layer.shape.num_experts, block_m=candidate.block_m)
+    tiles = TileConfig((candidate.block_m,), tile, tile)
     if candidate.product == "gate_up":
         run = partial(gate_up, x, layer.gate_up_proj, schedule, top_k=top_k)
     else:
