@@ -16,6 +16,8 @@ from moeproof.verdict import Finding
 
 GPU_DEVICES = frozenset({"cuda", "rocm"})
 ALL_DEVICES = frozenset(DEVICE_NAMES)
+COMPILED_DEVICES = ALL_DEVICES - {"cpu"}
+"""Where Triton kernels are machine code; on the CPU the interpreter runs them."""
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from moeproof.checks.check import GPU_DEVICES
+from moeproof.checks.check import COMPILED_DEVICES, GPU_DEVICES
 from moeproof.faults.kernel_edits.edit import kernel_fault
 
 kernel_fault(
@@ -204,5 +204,5 @@ kernel_fault(
     replacement="next_row = first_row",
     bug_class="schedule",
     stands_for=("sgl-project/sglang#37663",),
-    devices=GPU_DEVICES,
+    devices=COMPILED_DEVICES,
 )
