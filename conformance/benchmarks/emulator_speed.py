@@ -6,7 +6,8 @@ Runs moe_dispatch's expert layer in bfloat16, and prints
   and what their translation took before;
 - for the gate-and-up projection, the same of its main loop alone: of what a launch with sums twice
   as long does and takes more; and which instructions take the time;
-- for both projections, how much sooner they end in two processes than in one.
+- for both projections, with four times as many tokens, how much sooner they end in two processes
+  than in one.
 
 All times are the shortest of several, taken in turn. Others at work on the machine disturb the last
 figure most: it needs two cores.
@@ -19,7 +20,7 @@ import subprocess
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from unittest.mock import patch
@@ -88,38 +89,40 @@ def _measure(arch: str) -> None:
     print(f"{arch} {GATE_UP}, main loop: {loop:,} instructions, {loop / seconds:,.0f} a second")
     shares = _shares_of_time(HIDDEN)
     print(f"{arch} {GATE_UP}, time: {', '.join(f'{k} {v:.0%}' for k, v in shares.items())}")
-    for hidden, measured in ((HIDDEN, layer), (2 * HIDDEN, longer)):
-        for kernel in (GATE_UP, DOWN):
-            one, two = (measured[kernel].wall[processes] for processes in (1, 2))
-            print(
-                f"{arch} {kernel}, hidden size {hidden}: {one:.2f} s in one process, {two:.2f} s "
-                f"in two, {one / two:.2f} times as fast",
-                flush=True,
-            )
+    several = _layer(HIDDEN, tokens=4 * TOKENS, processes=(1, 2))
+    for kernel in (GATE_UP, DOWN):
+        one, two = (several[kernel].wall[processes] for processes in (1, 2))
+        print(
+            f"{arch} {kernel}, {several[kernel].figures[0].waves} waves: {one:.2f} s in one "
+            f"process, {two:.2f} s in two, {one / two:.2f} times as fast",
+            flush=True,
+        )
 
 
-def _layer(hidden: int) -> Mapping[str, Launches]:
-    """The kernels of a layer, by name."""
+def _layer(
+    hidden: int, *, tokens: int = TOKENS, processes: Sequence[int] = (1,)
+) -> Mapping[str, Launches]:
+    """The kernels of a layer, by name, the projections in each number of processes."""
     found: dict[str, Launches] = defaultdict(Launches)
 
     def timed(code: Any, kernel: str, **options: Any) -> LaunchFigures:
         # The projections only read what they do not write: they can be repeated.
-        for processes in (1, 2) if kernel in (GATE_UP, DOWN) else (1,):
+        for number in processes if kernel in (GATE_UP, DOWN) else (1,):
             started = time.perf_counter()
-            figures = launch(code, kernel, **{**options, "processes": processes})
+            figures = launch(code, kernel, **{**options, "processes": number})
             seconds, wall = time.perf_counter() - started, found[kernel].wall
-            wall[processes] = min(seconds, wall.get(processes, seconds))
-            if processes == 1:
+            wall[number] = min(seconds, wall.get(number, seconds))
+            if number == 1:
                 found[kernel].figures.append(figures)
         return figures
 
     with patch.object(driver, "launch", timed):
         for _ in range(REPETITIONS):
-            _run_layer(hidden)
+            _run_layer(hidden, tokens)
     return found
 
 
-def _run_layer(hidden: int) -> None:
+def _run_layer(hidden: int, tokens: int) -> None:
     from moe_dispatch import fused_experts
 
     generator = torch.Generator().manual_seed(0)
@@ -128,11 +131,11 @@ def _run_layer(hidden: int) -> None:
         return torch.randn(shape, generator=generator).to(torch.bfloat16)
 
     fused_experts(
-        draw(TOKENS, hidden),
+        draw(tokens, hidden),
         draw(EXPERTS, 2 * INTERMEDIATE, hidden),
         draw(EXPERTS, hidden, INTERMEDIATE),
-        torch.randint(0, EXPERTS, (TOKENS, TOP_K), generator=generator),
-        torch.full((TOKENS, TOP_K), 0.5),
+        torch.randint(0, EXPERTS, (tokens, TOP_K), generator=generator),
+        torch.full((tokens, TOP_K), 0.5),
     )
 
 
@@ -151,7 +154,7 @@ def _shares_of_time(hidden: int) -> Mapping[str, float]:
             seconds[_class_of(instruction)] += time.perf_counter() - started
 
     with patch.object(Scheduler, "_execute", timed):
-        _run_layer(hidden)
+        _run_layer(hidden, TOKENS)
     total = sum(seconds.values())
     largest = sorted(seconds.items(), key=lambda item: -item[1])
     return {name: spent / total for name, spent in largest}

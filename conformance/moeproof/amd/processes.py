@@ -30,8 +30,6 @@ from moeproof.amd.workgroups import Executed, WorkgroupRunner, Workgroups
 
 WORTH_A_PROCESS = 20_000
 """Instructions, counting waves, that take about as long as to fork a process and to merge."""
-
-_WAVES_OF_A_SHARE = 32  # with fewer, what they save is lost to shorter numpy calls
 _ATOMICS = ("global_atomic", "flat_atomic", "buffer_atomic")
 _PR_SET_PDEATHSIG = 1  # Linux: prctl(2)
 _FORK = multiprocessing.get_context("fork")
@@ -64,8 +62,8 @@ def run_spread(
         WorkgroupRaceError: workgroups of two processes met in global memory.
         RuntimeError: a forked process ended without an answer.
     """
-    shares = min(processes, len(workgroups) * runner.num_warps // _WAVES_OF_A_SHARE)
-    shares = min(shares, len(workgroups))
+    # A gang is not divided: smaller ones take nearly as long.
+    shares = min(processes, runner.gangs(len(workgroups)))
     if shares < 2 or runner.wave_order_seed is not None:
         return [runner.run(workgroups)]
     return _Division(runner, np.array_split(workgroups, shares)).run()

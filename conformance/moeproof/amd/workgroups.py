@@ -67,6 +67,10 @@ class WorkgroupRunner:
         kernel = self.program.kernel
         return kernel.entry + (_PRELOADED_ENTRY if kernel.preload & 0x7F else 0)
 
+    def gangs(self, workgroups: int) -> int:
+        """Into how many gangs so many workgroups are divided."""
+        return max(round(workgroups * self.num_warps / _WAVES_OF_A_GANG), 1)
+
     def run(
         self, workgroups: Workgroups, progress: Callable[[int], None] | None = None
     ) -> Executed:
@@ -78,8 +82,7 @@ class WorkgroupRunner:
         """
         done = Executed()
         started, translated = time.process_time(), self.program.seconds
-        gangs = max(round(len(workgroups) * self.num_warps / _WAVES_OF_A_GANG), 1)
-        for gang in np.array_split(workgroups, gangs):
+        for gang in np.array_split(workgroups, self.gangs(len(workgroups))):
             self._run_gang(gang, done, progress)
         done.seconds_translating = self.program.seconds - translated
         done.seconds = time.process_time() - started - done.seconds_translating

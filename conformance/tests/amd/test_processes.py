@@ -60,13 +60,13 @@ def processes_that_ran(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Calla
 def test_the_same_bits_and_counts(
     run: Run, processes_that_ran: Any, random_tensor: Any, arch: str, processes: int
 ) -> None:
-    x = random_tensor(40, 1000)
+    x = random_tensor(72, 1000)
     outs = [torch.full_like(x, torch.nan) for _ in range(2)]
     alone, spread = (
         run(
             "softmax",
             {"x_ptr": x, "out_ptr": out, "columns": 1000},
-            grid=(40,),
+            grid=(72,),
             arch=arch,
             processes=number,
         )
@@ -211,12 +211,18 @@ def test_forked_processes_multiply_matrices(
     """After torch and numpy have started their threads, which the fork leaves behind."""
     large = np.ones((512, 512))
     assert (large @ large).max() == (torch.ones(512, 512) @ torch.ones(512, 512)).max() == 512
-    a, b = (random_tensor(256, 256, dtype=torch.half, seed=seed) for seed in (1, 2))
-    out = torch.full((256, 256), torch.nan)
-    arguments = {"a_ptr": a, "b_ptr": b, "c_ptr": out, "M": 256, "N": 256, "K": 256}
-    run("matmul_fp16", arguments, grid=(4, 4))
+    a, b = random_tensor(512, 64, dtype=torch.half), random_tensor(64, 512, dtype=torch.half)
+    out = torch.full((512, 512), torch.nan)
+    arguments = {"a_ptr": a, "b_ptr": b, "c_ptr": out, "M": 512, "N": 512, "K": 64}
+    run("matmul_fp16", arguments, grid=(8, 8))
     assert processes_that_ran() == 2
     torch.testing.assert_close(out, a.float() @ b.float(), rtol=2**-12, atol=2**-12)
+
+
+def test_a_gang_is_not_divided(run: Run, random_tensor: Any, processes_that_ran: Any) -> None:
+    x = random_tensor(24, 1000)
+    run("softmax", {"x_ptr": x, "out_ptr": torch.zeros_like(x), "columns": 1000}, grid=(24,))
+    assert processes_that_ran() == 1
 
 
 def test_a_process_that_dies_is_an_error(
