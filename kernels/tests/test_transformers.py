@@ -80,7 +80,9 @@ def test_model_compiles_as_one_graph(config: Any, device: torch.device) -> None:
     torch.compiler.reset()
     compiled = torch.compile(network, fullgraph=True, backend="aot_eager")
     with torch.no_grad():
-        assert torch.equal(compiled(tokens).logits, network(tokens).logits)
+        expected, actual = network(tokens).logits, compiled(tokens).logits
+    # The compiler may choose other kernels for what is not ours, such as attention.
+    torch.testing.assert_close(actual, expected, rtol=0, atol=2**-16 * expected.abs().max().item())
 
 
 def mixtral_experts(device: torch.device) -> Any:

@@ -37,10 +37,10 @@ _SHARED_MEMORY = 227 * 1024  # of one sm_90 block
 
 @dataclass(frozen=True)
 class Candidate:
-    """One tile of one of the two products; block_m is 1 for matrix-vector products."""
+    """One tile of one of the two products; height is 1 for matrix-vector products."""
 
     product: str
-    block_m: int
+    height: int
     tile: GemmTile | GemvTile
 
 
@@ -50,21 +50,21 @@ def candidates(rows_per_expert: float, num_tokens: int) -> Iterator[Candidate]:
         yield from _gemv_candidates()
     heights = [
         height
-        for height in (16, 32, 64, 128)
+        for height in (16, 32, 64, 128, 160)
         if height >= min(rows_per_expert / 2, 64) and height <= max(4 * rows_per_expert, 16)
     ]
-    for name, block_m, by_descriptor in product(_PRODUCTS, heights, (False, True)):
+    for name, height, by_descriptor in product(_PRODUCTS, heights, (False, True)):
         operands = _PRODUCTS[name]
         for block_n, block_k, warps in product((64, 128, 256), (64, 128, 256), (4, 8)):
-            stage_bytes = 2 * block_k * (block_m + operands * block_n)
-            accumulators = operands * block_m * block_n / (32 * warps)
+            stage_bytes = 2 * block_k * (height + operands * block_n)
+            accumulators = operands * height * block_n / (32 * warps)
             fitting = [count for count in _STAGES if stage_bytes * count <= _SHARED_MEMORY]
-            if stage_bytes < 12 * 1024 or not 4 <= accumulators <= 128:
+            if stage_bytes < 12 * 1024 or not 4 <= accumulators <= 160:
                 continue
-            group = 1 if block_m <= 32 else 8
+            group = 1 if height <= 32 else 8
             for stages in fitting[-2:]:
                 tile = GemmTile(block_n, block_k, group, warps, (stages,), by_descriptor)
-                yield Candidate(name, block_m, tile)
+                yield Candidate(name, height, tile)
 
 
 def _gemv_candidates() -> Iterator[Candidate]:
@@ -122,16 +122,16 @@ def _search(layer: Layer, tokens: int, output: Path, deadline: float) -> None:
             "shape": shape.name,
             "tokens": tokens,
             "product": candidate.product,
-            "block_m": candidate.block_m,
+            "height": candidate.height,
             **candidate.tile._asdict(),
             "seconds": seconds,
         }
         with output.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
-        key = (candidate.product, candidate.block_m)
+        key = (candidate.product, candidate.height)
         best[key] = min(best.get(key, (seconds, candidate)), (seconds, candidate))
-    for (name, block_m), (seconds, candidate) in sorted(best.items()):
-        print(f"{shape.name} {tokens} {name} {block_m}: {seconds * 1e6:.1f} us {candidate.tile}")
+    for (name, height), (seconds, candidate) in sorted(best.items()):
+        print(f"{shape.name} {tokens} {name} {height}: {seconds * 1e6:.1f} us {candidate.tile}")
 
 
 def _seconds(candidate: Candidate, layer: Layer, batches: list[Batch]) -> float:
@@ -147,8 +147,8 @@ def _call(candidate: Candidate, layer: Layer, batch: Batch) -> Callable[[], torc
         if candidate.product == "gate_up":
             return partial(gemv_gate_up, x, layer.gate_up_proj, ids, tile)
         return partial(gemv_down, h, layer.down_proj, ids, batch.topk_weights, tile)
-    schedule = build_schedule(ids, layer.shape.num_experts, block_m=candidate.block_m)
-    tiles = TileConfig((candidate.block_m,), tile, tile)
+    tiles = TileConfig((candidate.height,), tile, tile)
+    schedule = build_schedule(ids, layer.shape.num_experts, block_m=tiles.block_m, tail=tiles.tail)
     if candidate.product == "gate_up":
         run = partial(gate_up, x, layer.gate_up_proj, schedule, top_k=top_k)
     else:
