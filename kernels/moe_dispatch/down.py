@@ -271,5 +271,5 @@ def _launch(
             "ALLOW_TF32": allow_tf32,
         },
         blocks=blocks if by_descriptor else None,
-        num_warps=tile.num_warps,
+        **tile.options,
     )

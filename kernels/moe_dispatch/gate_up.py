@@ -293,5 +293,5 @@ def _launch(
             "ALLOW_TF32": allow_tf32,
         },
         blocks={1: [tile.block_n, tile.block_k]} if by_descriptor else None,
-        num_warps=tile.num_warps,
+        **tile.options,
     )

@@ -37,7 +37,7 @@ class Launch:
         constants: the compile-time ones, by name, in the order of the parameters.
         blocks: place of a tensor among the tensors -> shape of the blocks that the kernel loads
             from it by descriptor, its leading dimensions taken as one.
-        num_warps, num_stages: Triton's, its defaults if None.
+        options: Triton's compile options, such as `num_warps`; its defaults for those left out.
     """
 
     __slots__ = (
@@ -62,16 +62,14 @@ class Launch:
         constants: Mapping[str, Any],
         *,
         blocks: Mapping[int, list[int]] | None = None,
-        num_warps: int | None = None,
-        num_stages: int | None = None,
+        **options: int,
     ) -> None:
-        options = {"num_warps": num_warps, "num_stages": num_stages}
         self._kernel = kernel
         self._programs = grid
         self._numbers = tuple(numbers)
         self._constants = dict(constants)
         self._rest = (*self._numbers, *self._constants.values())
-        self._options = {name: value for name, value in options.items() if value is not None}
+        self._options = options
         self._blocks = blocks or {}
         self._compiled: Any = None
         self._driver: Any = None

@@ -22,6 +22,9 @@ class GemmTile(NamedTuple):
     num_stages: for each of `TileConfig.heights`.
     by_descriptor: load weights through tensor descriptors where their layout allows it; the TMA
     unit of NVIDIA's sm_90 and later then computes the addresses.
+    matrix_rows: CDNA: rows and columns of the matrix instruction, 16 or 32; 0 is Triton's choice.
+    waves_per_simd: CDNA: the occupancy that registers must allow; 0 is LLVM's choice, which may
+    move the loads of the next K step behind the products to save registers for more waves.
     """
 
     block_n: int
@@ -30,6 +33,38 @@ class GemmTile(NamedTuple):
     num_warps: int
     num_stages: tuple[int, ...]
     by_descriptor: bool = False
+    matrix_rows: int = 0
+    waves_per_simd: int = 0
+
+    @property
+    def options(self) -> dict[str, int]:
+        """Triton's compile options; those that only AMD's backend knows where they are set."""
+        options = {"num_warps": self.num_warps}
+        if self.matrix_rows:
+            options["matrix_instr_nonkdim"] = self.matrix_rows
+        if self.waves_per_simd:
+            options["waves_per_eu"] = self.waves_per_simd
+        return options
+
+
+def _cdna(
+    block_n: int, block_k: int, group_m: int, num_warps: int, *, waves_per_simd: int = 0
+) -> GemmTile:
+    """A tile of CDNA, for two heights: two stages keep one tile in LDS and the next in registers.
+
+    Products of 16 by 16 split small tiles between the waves; of 32 by 32, Triton's choice, there
+    are too few, and waves repeat each other's work. Both multiply as much per cycle (AMD lab
+    notes, "AMD matrix cores"), and the order of the sums is the same for every height.
+    """
+    return GemmTile(
+        block_n,
+        block_k,
+        group_m,
+        num_warps,
+        num_stages=(2, 2),
+        matrix_rows=16,
+        waves_per_simd=waves_per_simd,
+    )
 
 
 class TileConfig(NamedTuple):
@@ -142,34 +177,42 @@ _SM_100: _Rows = {
 }
 # 64 KB of LDS; two stages keep one tile in LDS and the next in registers.
 _GFX90A: _Rows = {
-    8: TileConfig((16,), GemmTile(64, 64, 1, 4, (2,)), GemmTile(64, 128, 1, 4, (2,))),
-    24: TileConfig((32,), GemmTile(64, 64, 1, 4, (2,)), GemmTile(64, 64, 1, 4, (2,))),
-    64: TileConfig((64,), GemmTile(64, 64, 4, 4, (2,)), GemmTile(128, 64, 4, 4, (2,))),
-    _UNBOUNDED: TileConfig((128,), GemmTile(64, 64, 8, 8, (2,)), GemmTile(128, 64, 8, 8, (2,))),
+    8: TileConfig((16, 64), _cdna(64, 64, 4, 4), _cdna(64, 128, 4, 4)),
+    24: TileConfig((32, 64), _cdna(64, 64, 4, 4), _cdna(64, 64, 4, 4)),
+    64: TileConfig((64, 128), _cdna(64, 64, 4, 4), _cdna(128, 64, 4, 4)),
+    _UNBOUNDED: TileConfig((64, 128), _cdna(64, 64, 8, 8), _cdna(128, 64, 8, 8)),
 }
 _GFX942: _Rows = {
-    8: TileConfig((16,), GemmTile(64, 128, 1, 4, (2,)), GemmTile(64, 128, 1, 4, (2,))),
-    24: TileConfig((32,), GemmTile(64, 64, 1, 4, (2,)), GemmTile(64, 128, 1, 4, (2,))),
-    64: TileConfig((64,), GemmTile(64, 64, 4, 4, (2,)), GemmTile(128, 64, 4, 4, (2,))),
-    _UNBOUNDED: TileConfig((128,), GemmTile(128, 64, 8, 8, (2,)), GemmTile(128, 64, 8, 8, (2,))),
+    8: TileConfig((16, 64), _cdna(64, 64, 4, 4), _cdna(64, 128, 4, 4)),
+    24: TileConfig((32, 64), _cdna(64, 64, 4, 4), _cdna(64, 128, 4, 4)),
+    64: TileConfig((64, 128), _cdna(64, 64, 4, 4), _cdna(128, 64, 4, 4)),
+    _UNBOUNDED: TileConfig((64, 128), _cdna(128, 64, 8, 8, waves_per_simd=2), _cdna(128, 64, 8, 8)),
 }
 _GFX950: _Rows = {
-    8: TileConfig((16,), GemmTile(64, 128, 1, 4, (2,)), GemmTile(64, 128, 1, 4, (2,))),
-    24: TileConfig((32,), GemmTile(64, 128, 1, 4, (2,)), GemmTile(64, 128, 1, 4, (2,))),
-    64: TileConfig((64,), GemmTile(64, 128, 4, 4, (2,)), GemmTile(128, 64, 4, 4, (2,))),
-    _UNBOUNDED: TileConfig((128,), GemmTile(128, 64, 8, 8, (2,)), GemmTile(128, 64, 8, 8, (2,))),
+    8: TileConfig((16, 64), _cdna(64, 128, 4, 4), _cdna(64, 128, 4, 4)),
+    24: TileConfig((32, 64), _cdna(64, 128, 4, 4), _cdna(64, 128, 4, 4)),
+    64: TileConfig((64, 128), _cdna(64, 128, 4, 4), _cdna(128, 64, 4, 4)),
+    _UNBOUNDED: TileConfig((64, 128), _cdna(128, 64, 8, 8), _cdna(128, 64, 8, 8)),
 }
 _RDNA: _Rows = {
-    8: TileConfig((16,), GemmTile(64, 64, 1, 4, (2,)), GemmTile(64, 64, 1, 4, (2,))),
-    24: TileConfig((32,), GemmTile(64, 32, 1, 4, (2,)), GemmTile(64, 64, 1, 4, (2,))),
-    64: TileConfig((64,), GemmTile(64, 32, 4, 8, (2,)), GemmTile(64, 64, 4, 8, (2,))),
-    _UNBOUNDED: TileConfig((64,), GemmTile(64, 32, 8, 8, (2,)), GemmTile(128, 32, 8, 8, (2,))),
+    8: TileConfig((16, 32), GemmTile(64, 64, 4, 4, (2, 2)), GemmTile(64, 64, 4, 4, (2, 2))),
+    24: TileConfig((32, 64), GemmTile(64, 32, 4, 4, (2, 2)), GemmTile(64, 64, 4, 4, (2, 2))),
+    64: TileConfig((64, 128), GemmTile(64, 32, 4, 8, (2, 2)), GemmTile(64, 64, 4, 8, (2, 2))),
+    _UNBOUNDED: TileConfig(
+        (64, 128), GemmTile(64, 32, 8, 8, (2, 2)), GemmTile(128, 32, 8, 8, (2, 2))
+    ),
 }
 # Most architectures multiply fp32 outside the matrix unit: registers limit the tile.
 _FP32: _Rows = {
     8: TileConfig((16,), GemmTile(32, 32, 1, 4, (2,)), GemmTile(64, 32, 1, 4, (2,))),
     _UNBOUNDED: TileConfig((64,), GemmTile(32, 32, 4, 8, (2,)), GemmTile(32, 32, 4, 8, (2,))),
 }
+# CDNA's matrix unit multiplies fp32.
+_FP32_CDNA: _Rows = {
+    8: TileConfig((16, 64), _cdna(64, 32, 4, 4), _cdna(64, 32, 4, 4)),
+    _UNBOUNDED: TileConfig((64, 128), _cdna(32, 32, 4, 8), _cdna(64, 32, 4, 8)),
+}
+_CDNA = frozenset({"gfx90a", "gfx942", "gfx950"})
 
 _BY_ARCHITECTURE: dict[str, _Rows] = {
     "sm_80": _SM_80,
@@ -240,7 +283,9 @@ def select_gemv(
 
 def configs(*, arch: str, element_size: int) -> _Rows:
     """Every config `select_tiles` can return for a GPU, by rows per expert, ascending."""
-    return _FP32 if element_size > 2 else _BY_ARCHITECTURE[arch]
+    if element_size > 2:
+        return _FP32_CDNA if arch in _CDNA else _FP32
+    return _BY_ARCHITECTURE[arch]
 
 
 def _interpreter_tiles(
