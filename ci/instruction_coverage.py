@@ -33,8 +33,9 @@ _FLOW = re.compile(r"s_(c?branch|barrier|endpgm|setpc|sendmsg|code_end)\w*")
 # Tested in test_packed_instructions.py, by hand rather than by table.
 _BY_HAND = re.compile(
     r"v_pk_(fma|mul|add)_f32|v_pk_mul_f16|v_pk_add_u16|v_(mad|fma)_mix(_f32|(lo|hi)_f16)"
-    r"|s_(and|or)_saveexec_b\d\d|s_(addk|movk|cmpk)_\w+|s_fma[am]k_f32"
-    r"|v_cmpx_(lt_i32|eq_u32)|v_bitop3_b\d\d|v_accvgpr_(read|write)"
+    r"|v_pk_mov_b32|s_(and|or|andn2|and_not1)_saveexec_b\d\d|s_(addk|movk|mulk|cmpk)_\w+"
+    r"|s_bitset[01]_b32|s_fma[am]k_f32|v_cmpx_(lt_i32|gt_i32|eq_u32)|v_bitop3_b\d\d"
+    r"|v_accvgpr_(read|write)"
 )
 # Tested through what the compiler makes of a division (test_triton_kernels.py).
 _BY_PROGRAM = re.compile(r"v_div_(scale|fmas|fixup)_f32")
@@ -71,8 +72,6 @@ def rows_of(report: Path, *, execute: bool) -> list[Row]:
             if line["opcodes"] is None:
                 sys.exit(f"{report}: its binaries were not decoded, which takes Python 3.11")
             found.setdefault(arch, []).append(line["opcodes"])
-    if not found:
-        sys.exit(f"{report}: no AMD GPU was compiled for")
     return [_row(arch, binaries, execute=execute) for arch, binaries in found.items()]
 
 
@@ -209,6 +208,9 @@ def main() -> None:
         return
     writes = options.task == "write"
     rows = rows_of(Path(options.subject), execute=writes)
+    if not rows:
+        print(f"{options.subject}: no AMD GPU was compiled for, so no instruction is to be tested")
+        return
     print(table(rows))
     if writes:
         before, _, rest = PAGE.read_text().partition(BEGIN)

@@ -98,9 +98,9 @@ def test_an_instruction_without_a_test_is_named(
 
 
 def test_binaries_that_were_not_decoded_are_not_tested_ones(
-    coverage: ModuleType, monkeypatch: pytest.MonkeyPatch
+    coverage: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit, match=r"were not decoded, which takes Python 3\.11"):
         check(coverage, monkeypatch, ("gfx942", None))
-    with pytest.raises(SystemExit, match="no AMD GPU was compiled for"):
-        check(coverage, monkeypatch, ("sm_90", None))
+    check(coverage, monkeypatch, ("sm_90", None))
+    assert "no AMD GPU was compiled for" in capsys.readouterr().out

@@ -212,7 +212,9 @@ def _wide_product(instruction: Instruction, target: Target, *, signed: bool) -> 
         addend = third(waves)
         product = np.multiply(first(waves), second(waves), dtype=addend.dtype)
         total = np.add(product, addend)
-        carry = (total < product) if not signed else (total < product) ^ (addend < 0)
+        carry = total < product
+        if signed:  # bit 64 of the sum: its sign, whether or not 64 bits hold it
+            carry = carry ^ (addend < 0) ^ (total < 0)
         write(waves, carry)
         put(waves, total)
 

@@ -272,6 +272,11 @@ def _vector_integers() -> None:
     _enter("v_max3_i32", three, lambda *s: max(map(signed, s)) & M32)
     _enter("v_min3_i32", three, lambda *s: min(map(signed, s)) & M32)
     _enter("v_mul_u32_u24", two, lambda a, b: (a & 0xFFFFFF) * (b & 0xFFFFFF) & M32)
+    _enter(
+        "v_mul_i32_i24",
+        two,
+        lambda a, b: signed(a & 0xFFFFFF, 24) * signed(b & 0xFFFFFF, 24) & M32,
+    )
     _enter("v_lshl_add_u64", "64 <- 64 32 64", lambda a, n, b: (a << n % 64) + b & M64)
     _enter("v_lshlrev_b64", "64 <- 32 64", lambda n, a: a << n % 64 & M64)
     _enter("v_lshrrev_b64", "64 <- 32 64", lambda n, a: a >> n % 64)
@@ -308,6 +313,14 @@ def _vector_integers() -> None:
         lambda a, b, c: a * b + c & M64,
         carry=lambda a, b, c: a * b + c > M64,
     )
+    _enter(
+        "v_mad_i64_i32 v_mad_co_i64_i32",
+        "64 <- 32 32 64",
+        lambda a, b, c: signed(a) * signed(b) + signed(c, 64) & M64,
+        # Bit 64 of a sum of 65 bits.
+        carry=lambda a, b, c: signed(a) * signed(b) + signed(c, 64) < 0,
+    )
+    _enter("v_lshlrev_b16", "16 <- 16 16", lambda n, a: a << n % 16 & 0xFFFF)
     _enter("v_mov_b16", "16 <- 16", lambda a: a)
     _enter("v_and_b16", "16 <- 16 16", lambda a, b: a & b)
     _enter("v_or_b16", "16 <- 16 16", lambda a, b: a | b)

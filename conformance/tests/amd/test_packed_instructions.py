@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -89,6 +90,26 @@ def test_packed_float16_takes_either_half_of_each_source(family: str) -> None:
     with np.errstate(all="ignore"):
         np.testing.assert_array_equal(low, high0 * low1)
         np.testing.assert_array_equal(high, -low0 * high1)
+
+
+@pytest.mark.parametrize("choice", range(4))
+def test_packed_move_takes_either_register_of_each_source(choice: int) -> None:
+    waves = filled("cdna")
+    values = waves.vector[:10].copy()
+    run(
+        "cdna",
+        "VOP3P",
+        "v_pk_mov_b32",
+        waves,
+        vdst=2,
+        src0=V,
+        src1=V + 2,
+        opsel=choice,
+        opsel_hi=3,
+    )
+    # The destination is a source.
+    assert np.array_equal(waves.vector[2], values[choice & 1])
+    assert np.array_equal(waves.vector[3], values[2 + (choice >> 1)])
 
 
 @pytest.mark.parametrize("family", ARCHITECTURES)
@@ -185,22 +206,36 @@ def test_dual_issue_reads_before_it_writes(family: str) -> None:
 
 
 @pytest.mark.parametrize("family", ARCHITECTURES)
-@pytest.mark.parametrize("name", ["and", "or"])
+@pytest.mark.parametrize("name", ["and", "or", "andn2"])
 def test_saving_exec(family: str, name: str) -> None:
     bits = 64 if family == "cdna" else 32
+    spelling = "and_not1" if name == "andn2" and family != "cdna" else name
     waves = filled(family)
     views = waves.u64 if bits == 64 else waves.u32
     views[EXEC][...] = np.uint64(0xF0F0F0F0F0F0F0F0) if bits == 64 else np.uint32(0xF0F0F0F0)
     waves.refresh_mask()
     before, given = views[EXEC].copy(), views[0].copy()
-    run(family, "SOP1", f"s_{name}_saveexec_b{bits}", waves, sdst=4, ssrc0=0)
-    after = before & given if name == "and" else before | given
+    run(family, "SOP1", f"s_{spelling}_saveexec_b{bits}", waves, sdst=4, ssrc0=0)
+    after = {"and": given & before, "or": given | before, "andn2": given & ~before}[name]
     assert np.array_equal(views[4], before)
     assert np.array_equal(views[EXEC], after)
     assert np.array_equal(waves.scc, after != 0)
     lane = np.arange(waves.lanes)
     expected = (after >> lane.astype(after.dtype) & after.dtype.type(1)).astype(bool)
     assert np.array_equal(waves.full_mask(), expected)
+
+
+@pytest.mark.parametrize("family", ARCHITECTURES)
+def test_a_register_that_nothing_was_written_to_is_no_number(family: str) -> None:
+    waves = waves_of(64 if family == "cdna" else 32)
+    waves.f32[V][...] = 1
+    unwritten = waves.vector[2].copy()
+    run(family, "VOP2", "v_add_f32", waves, vdst=1, src0=V, vsrc1=2)
+    assert np.isnan(waves.f32[V + 1]).all()
+    assert np.isnan(unwritten.view(np.float16)).all()
+    assert np.isnan(unwritten.view(ml_dtypes.bfloat16).astype(np.float32)).all()
+    run(family, "SOP1", "s_mov_b32", waves, sdst=4, ssrc0=9)
+    assert np.isnan(waves.f32[4]).all()
 
 
 @pytest.mark.parametrize("family", ARCHITECTURES)
@@ -222,6 +257,9 @@ def test_scalar_constants_of_sixteen_bits(family: str) -> None:
     name = "s_addk_co_i32" if family == "rdna4" else "s_addk_i32"
     run(family, "SOPK", name, waves, sdst=2, simm16=0xFFFE)
     assert np.array_equal(waves.scalar[:, 2], before - np.uint32(2))
+    before = waves.i32[3].astype(np.int64)
+    run(family, "SOPK", "s_mulk_i32", waves, sdst=3, simm16=0xFF85)
+    assert np.array_equal(waves.i32[3], (before * -123).astype(np.int32))
     if family == "rdna4":
         return
     waves.i32[5][...] = np.array([[-5], [5], [-32768], [32767]])
@@ -229,6 +267,16 @@ def test_scalar_constants_of_sixteen_bits(family: str) -> None:
     assert waves.scc[:, 0].tolist() == [True, False, True, False]
     run(family, "SOPK", "s_cmpk_lt_u32", waves, sdst=5, simm16=0xFFFF)
     assert waves.scc[:, 0].tolist() == [False, True, False, True]
+
+
+@pytest.mark.parametrize("family", ARCHITECTURES)
+def test_setting_and_clearing_a_bit(family: str) -> None:
+    waves = filled(family)
+    places, before = waves.u32[0] % 32, waves.u32[1].copy()
+    for bit, wanted in ((1, before | 1 << places), (0, before & ~(1 << places))):
+        waves.u32[1][...] = before
+        run(family, "SOP1", f"s_bitset{bit}_b32", waves, sdst=1, ssrc0=0)
+        assert np.array_equal(waves.u32[1], wanted.astype(np.uint32))
 
 
 def test_constants_of_scalar_multiply_adds() -> None:
@@ -248,13 +296,13 @@ def test_constants_of_scalar_multiply_adds() -> None:
 
 
 @pytest.mark.parametrize("family", ["rdna3", "rdna4"])
-@pytest.mark.parametrize("name", ["lt_i32", "eq_u32"])
+@pytest.mark.parametrize("name", ["lt_i32", "gt_i32", "eq_u32"])
 def test_comparisons_that_write_exec(family: str, name: str) -> None:
     waves = filled(family)
     lanes = np.random.default_rng(3).integers(0, 2, waves.vector.shape[1:]).astype(bool)
     waves.set_bools(EXEC, lanes)
     waves.u32[V + 1][:, ::3] = waves.u32[V][:, ::3]
-    compare = {"lt_i32": np.less, "eq_u32": np.equal}[name]
+    compare = {"lt_i32": np.less, "gt_i32": np.greater, "eq_u32": np.equal}[name]
     wanted = lanes & compare(waves.i32[V], waves.i32[V + 1])
     run(family, "VOPC", f"v_cmpx_{name}", waves, src0=V, vsrc1=1)
     assert np.array_equal(waves.full_mask(), wanted)
