@@ -30,6 +30,7 @@ from moeproof.amd.workgroups import Executed, WorkgroupRunner, Workgroups
 
 WORTH_A_PROCESS = 20_000
 """Instructions, counting waves, that take about as long as to fork a process and to merge."""
+_MOST_BYTES = 1 << 28  # of memory that is allowed: there is a note for each byte
 _ATOMICS = ("global_atomic", "flat_atomic", "buffer_atomic")
 _PR_SET_PDEATHSIG = 1  # Linux: prctl(2)
 _FORK = multiprocessing.get_context("fork")
@@ -64,7 +65,8 @@ def run_spread(
     """
     # A gang is not divided: smaller ones take nearly as long.
     shares = min(processes, runner.gangs(len(workgroups)))
-    if shares < 2 or runner.wave_order_seed is not None:
+    size = sum(allocation.size for allocation in runner.memory.allocations)
+    if shares < 2 or size > _MOST_BYTES or runner.wave_order_seed is not None:
         return [runner.run(workgroups)]
     return _Division(runner, np.array_split(workgroups, shares)).run()
 
@@ -123,31 +125,42 @@ class _Division:
                 return [first, self._runner.run(np.concatenate(self._shares[1:]))]
             return self._merged([first, *(self._answer(*child) for child in self._children)])
         finally:
-            for process, receiver in self._children:
-                process.kill()
-                process.join()
-                receiver.close()
+            self._end_children()
 
     def _progress(self, instructions: int) -> None:
-        """Fork once it pays; if that may not be, forget about it."""
+        """Fork once it pays; if that may not or cannot be, forget about it."""
         before = self._executed
         self._executed += instructions
-        if before < WORTH_A_PROCESS <= self._executed:
-            if is_divisible(self._runner.program, self._runner.entry):
-                self._fork()
-            else:
-                self._runner.memory.record = None
+        if before < WORTH_A_PROCESS <= self._executed and not self._fork():
+            self._runner.memory.record = None
 
-    def _fork(self) -> None:
+    def _fork(self) -> bool:
+        """Start the other shares; whether that was possible."""
+        if not is_divisible(self._runner.program, self._runner.entry):
+            return False
         for share, record in zip(self._shares[1:], self._records[1:], strict=True):
             receiver, sender = _FORK.Pipe(duplex=False)
             arguments = (self._runner, share, record, sender)
             process = _FORK.Process(target=_run_share, args=arguments)
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", DeprecationWarning)  # of threads: see _run_share
-                process.start()
-            sender.close()
+            try:
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore", DeprecationWarning)  # see _run_share
+                    process.start()
+            except OSError:  # as where this process has more memory than there is for a copy
+                receiver.close()
+                self._end_children()
+                return False
+            finally:
+                sender.close()
             self._children.append((process, receiver))
+        return True
+
+    def _end_children(self) -> None:
+        for process, receiver in self._children:
+            process.kill()
+            process.join()
+            receiver.close()
+        self._children.clear()
 
     def _answer(self, process: ForkProcess, receiver: Connection) -> Executed | _Fault:
         try:

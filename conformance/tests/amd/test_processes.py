@@ -225,6 +225,37 @@ def test_a_gang_is_not_divided(run: Run, random_tensor: Any, processes_that_ran:
     assert processes_that_ran() == 1
 
 
+def test_where_no_process_can_be_forked_there_is_one(
+    run: Run, random_tensor: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first fork succeeds, the second does not."""
+    fork, forks = os.fork, iter([True, False])
+
+    def failing() -> int:
+        if not next(forks):
+            raise OSError(12, "Cannot allocate memory")
+        return fork()
+
+    monkeypatch.setattr(os, "fork", failing)
+    x = random_tensor(72, 1000)
+    out = torch.full_like(x, torch.nan)
+    arguments = {"x_ptr": x, "out_ptr": out, "columns": 1000}
+    run("softmax", arguments, grid=(72,), processes=3)
+    assert list(forks) == []
+    assert torch.allclose(out, torch.softmax(x, 1))
+
+
+def test_much_memory_is_not_watched(
+    run: Run, processes_that_ran: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tensors whose rows lie gigabytes apart have a note for no byte."""
+    monkeypatch.setattr(processes, "_MOST_BYTES", 1000)
+    x = torch.arange(64, dtype=torch.int32)
+    out = torch.zeros(1024, dtype=torch.int32)
+    run("element", {"x_ptr": x, "out_ptr": out, "period": 64}, grid=(64,))
+    assert processes_that_ran() == 1
+
+
 def test_a_process_that_dies_is_an_error(
     run: Run, random_tensor: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
