@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from moeproof.faults.kernel_edits import combine, gemms, gemv, router, schedule
+from moeproof.faults.kernel_edits import combine, gemms, gemv, heights, router, schedule
 from moeproof.faults.kernel_edits.edit import KERNEL_EDITS, PACKAGE, UNEDITED
 
-__all__ = ["KERNEL_EDITS", "PACKAGE", "UNEDITED", "combine", "gemms", "gemv", "router", "schedule"]
+__all__ = [
+    "KERNEL_EDITS",
+    "PACKAGE",
+    "UNEDITED",
+    "combine",
+    "gemms",
+    "gemv",
+    "heights",
+    "router",
+    "schedule",
+]

@@ -9,8 +9,8 @@ kernel_fault(
     "kernel_gate_up_tail_missing",
     "the loop over K of gate and up leaves out the last, partial tile",
     module="gate_up",
-    find="for first_k in range(0, hidden_size, BLOCK_K):",
-    replacement="for first_k in range(0, hidden_size // BLOCK_K * BLOCK_K, BLOCK_K):",
+    find="tl.range(0, hidden_size, BLOCK_K,",
+    replacement="tl.range(0, hidden_size // BLOCK_K * BLOCK_K, BLOCK_K,",
     bug_class="tile",
     stands_for=("triton-lang/triton#630",),
 )
@@ -27,25 +27,25 @@ kernel_fault(
     "kernel_gate_up_tail_read_unmasked",
     "hidden states are read past H and multiplied by the zeros of the masked weights",
     module="gate_up",
-    find="tl.load(x_ptrs, mask=inside[None, :], other=0.0)",
+    find="tl.load(x_ptrs, mask=inside[:, None], other=0.0)",
     replacement="tl.load(x_ptrs)",
     bug_class="tile",
     stands_for=("huggingface/kernels-community#1158",),
 )
 kernel_fault(
     "kernel_gate_up_rows_one_too_many",
-    "the mask of gate and up's rows takes in one row after the group",
+    "the mask of gate and up's rows takes in one row after the tile",
     module="gate_up",
-    find="stored = rows[:, None] < end_row",
-    replacement="stored = rows[:, None] <= end_row",
+    find="stored = rows[None, :] < end_row",
+    replacement="stored = rows[None, :] <= end_row",
     bug_class="tile",
 )
 kernel_fault(
     "kernel_gate_up_rows_one_too_few",
-    "the mask of gate and up's rows leaves out the group's last row",
+    "the mask of gate and up's rows leaves out the tile's last row",
     module="gate_up",
-    find="stored = rows[:, None] < end_row",
-    replacement="stored = rows[:, None] < end_row - 1",
+    find="stored = rows[None, :] < end_row",
+    replacement="stored = rows[None, :] < end_row - 1",
     bug_class="tile",
     stands_for=("vllm-project/vllm-xpu-kernels#453",),
 )
@@ -53,8 +53,8 @@ kernel_fault(
     "kernel_gate_up_overhang_stored",
     "columns past I are stored: over the next row",
     module="gate_up",
-    find="stored = stored & (columns[None, :] < intermediate_size)",
-    replacement="stored = stored & (columns[None, :] < intermediate_size + 1)",
+    find="stored = stored & (columns[:, None] < intermediate_size)",
+    replacement="stored = stored & (columns[:, None] < intermediate_size + 1)",
     bug_class="tile",
     stands_for=("huggingface/kernels-community#1158", "huggingface/kernels-community#1153"),
 )
@@ -62,8 +62,8 @@ kernel_fault(
     "kernel_gate_up_token_offset_32_bit",
     "token * stride is computed in 32 bits",
     module="gate_up",
-    find="tokens.to(tl.int64)[:, None] * stride_xt",
-    replacement="tokens[:, None] * stride_xt.to(tl.int32)",
+    find="tokens[None, :] * stride_xt",
+    replacement="tokens.to(tl.int32)[None, :] * stride_xt.to(tl.int32)",
     bug_class="index width",
     stands_for=("sgl-project/sglang#4727", "vllm-project/vllm#34279"),
 )
@@ -80,10 +80,10 @@ kernel_fault(
     "kernel_gate_up_strides_swapped",
     "the strides of gate_up_proj's rows and columns change places",
     module="gate_up",
-    find="weight_rows.to(tl.int64)[None, :] * stride_wn\n"
-    "            + k_offsets[:, None] * stride_wk",
-    replacement="weight_rows.to(tl.int64)[None, :] * stride_wk\n"
-    "            + k_offsets[:, None] * stride_wn",
+    find="weight_rows.to(tl.int64)[:, None] * stride_wn\n"
+    "            + k.to(tl.int64)[None, :] * stride_wk",
+    replacement="weight_rows.to(tl.int64)[:, None] * stride_wk\n"
+    "            + k.to(tl.int64)[None, :] * stride_wn",
     bug_class="layout",
     stands_for=("unslothai/unsloth-zoo#849",),
 )
@@ -108,8 +108,8 @@ kernel_fault(
     "kernel_up_from_gate_weights",
     "both accumulators get the gate's weights",
     module="gate_up",
-    find="up = dot_accumulate(x, up_weight, up, ALLOW_TF32)",
-    replacement="up = dot_accumulate(x, gate_weight, up, ALLOW_TF32)",
+    find="up = dot_accumulate(up_weight, x, up, ALLOW_TF32)",
+    replacement="up = dot_accumulate(gate_weight, x, up, ALLOW_TF32)",
     bug_class="compiler",
     stands_for=("triton-lang/triton#10821",),
 )
@@ -117,8 +117,8 @@ kernel_fault(
     "kernel_gate_up_one_accumulator",
     "both dots go into one accumulator",
     module="gate_up",
-    find="gate = dot_accumulate(x, gate_weight, gate, ALLOW_TF32)",
-    replacement="gate = up = dot_accumulate(x, gate_weight, up, ALLOW_TF32)",
+    find="gate = dot_accumulate(gate_weight, x, gate, ALLOW_TF32)",
+    replacement="gate = up = dot_accumulate(gate_weight, x, up, ALLOW_TF32)",
     bug_class="compiler",
     stands_for=("triton-lang/triton#10821",),
 )
@@ -126,8 +126,8 @@ kernel_fault(
     "kernel_gate_accumulates_in_16_bits",
     "the gate's accumulator is rounded to storage after every tile of K",
     module="gate_up",
-    find="gate = dot_accumulate(x, gate_weight, gate, ALLOW_TF32)",
-    replacement="gate = dot_accumulate(x, gate_weight, gate, ALLOW_TF32)"
+    find="gate = dot_accumulate(gate_weight, x, gate, ALLOW_TF32)",
+    replacement="gate = dot_accumulate(gate_weight, x, gate, ALLOW_TF32)"
     ".to(h_ptr.dtype.element_ty).to(tl.float32)",
     bug_class="precision",
     stands_for=("vllm-project/vllm#33972",),
@@ -136,13 +136,9 @@ kernel_fault(
     "kernel_intermediate_truncated",
     "the intermediate values are cut to bf16's bits instead of rounded",
     module="gate_up",
-    find="h = round_to(swiglu(gate, up), h_ptr.dtype.element_ty)",
-    replacement="h = round_to(\n"
-    "        (swiglu(gate, up).to(tl.uint32, bitcast=True) & 0xFFFF0000).to(\n"
-    "            tl.float32, bitcast=True\n"
-    "        ),\n"
-    "        h_ptr.dtype.element_ty,\n"
-    "    )",
+    find="swiglu(gate, up)",
+    replacement="(swiglu(gate, up).to(tl.uint32, bitcast=True) & 0xFFFF0000)"
+    ".to(tl.float32, bitcast=True)",
     bug_class="precision",
     stands_for=("triton-lang/triton#11217",),
 )
@@ -150,16 +146,16 @@ kernel_fault(
     "kernel_slot_taken_for_token",
     "a slot's number is used as its token's",
     module="gate_up",
-    find="tl.minimum(rows, end_row - 1), max_tiles) // TOP_K",
-    replacement="tl.minimum(rows, end_row - 1), max_tiles)",
+    find="load_slots(schedule_ptr, rows, max_tiles) // TOP_K",
+    replacement="load_slots(schedule_ptr, rows, max_tiles)",
     bug_class="schedule",
 )
 kernel_fault(
     "kernel_gate_up_reads_slots_in_order",
     "rows are gathered in the order of the batch and not of the schedule",
     module="gate_up",
-    find="tokens = load_slots(schedule_ptr, tl.minimum(rows, end_row - 1), max_tiles) // TOP_K",
-    replacement="tokens = tl.minimum(rows, end_row - 1) // TOP_K",
+    find="load_slots(schedule_ptr, rows, max_tiles) // TOP_K",
+    replacement="rows // TOP_K",
     bug_class="schedule",
 )
 kernel_fault(
@@ -170,15 +166,6 @@ kernel_fault(
     replacement="+ tl.maximum(expert - 1, 0).to(tl.int64) * stride_we",
     bug_class="indexing",
     stands_for=("ROCm/aiter#2478",),
-)
-kernel_fault(
-    "kernel_surplus_program_runs",
-    "one program past the last tile runs, on an entry of the tile map that nobody wrote",
-    module="gate_up",
-    find="if tile >= tl.load(schedule_ptr):",
-    replacement="if tile > tl.load(schedule_ptr):",
-    bug_class="memory",
-    stands_for=("sgl-project/sglang#3339",),
 )
 kernel_fault(
     "kernel_columns_step_by_block_k",
@@ -193,8 +180,8 @@ kernel_fault(
     "kernel_down_tail_missing",
     "the loop over K of down leaves out the last, partial tile",
     module="down",
-    find="for first_k in range(0, intermediate_size, BLOCK_K):",
-    replacement="for first_k in range(0, intermediate_size // BLOCK_K * BLOCK_K, BLOCK_K):",
+    find="tl.range(0, intermediate_size, BLOCK_K,",
+    replacement="tl.range(0, intermediate_size // BLOCK_K * BLOCK_K, BLOCK_K,",
     bug_class="tile",
     stands_for=("triton-lang/triton#630", "triton-lang/triton#10927"),
 )
@@ -202,8 +189,8 @@ kernel_fault(
     "kernel_down_first_tile_missing",
     "the loop over K of down starts at its second tile",
     module="down",
-    find="for first_k in range(0, intermediate_size, BLOCK_K):",
-    replacement="for first_k in range(BLOCK_K, intermediate_size, BLOCK_K):",
+    find="tl.range(0, intermediate_size, BLOCK_K,",
+    replacement="tl.range(BLOCK_K, intermediate_size, BLOCK_K,",
     bug_class="compiler",
     stands_for=("ROCm/aiter#4163",),
 )
@@ -220,8 +207,8 @@ kernel_fault(
     "kernel_down_overhang_stored",
     "a column past H is stored: over the next slot's first",
     module="down",
-    find="stored = stored & (columns[None, :] < hidden_size)",
-    replacement="stored = stored & (columns[None, :] <= hidden_size)",
+    find="stored = stored & (columns[:, None] < hidden_size)",
+    replacement="stored = stored & (columns[:, None] <= hidden_size)",
     bug_class="tile",
     stands_for=("huggingface/kernels-community#1153",),
 )
@@ -238,19 +225,26 @@ kernel_fault(
     "kernel_down_rows_in_schedule_order",
     "down stores its rows in the order of the schedule and not at their slots",
     module="down",
-    find="y_ptrs = y_ptr + slots.to(tl.int64)[:, None] * hidden_size",
-    replacement="y_ptrs = y_ptr + valid_rows.to(tl.int64)[:, None] * hidden_size",
+    find="y_ptr + slots.to(tl.int64)[None, :] * hidden_size",
+    replacement="y_ptr + rows.to(tl.int64)[None, :] * hidden_size",
     bug_class="schedule",
 )
 kernel_fault(
     "kernel_down_weight_rows_unclamped_to_expert",
     "the second tile of columns reads the first one's weights again",
     module="down",
-    find="columns = column * BLOCK_N + tl.arange(0, BLOCK_N)\n"
-    "    weight_rows = columns if EVEN_N else tl.minimum(columns, hidden_size - 1)",
-    replacement="columns = column * BLOCK_N + tl.arange(0, BLOCK_N)\n"
-    "    weight_rows = tl.arange(0, BLOCK_N)",
+    find="weight_rows = columns if EVEN_N else tl.minimum(columns, hidden_size - 1)",
+    replacement="weight_rows = tl.arange(0, BLOCK_N)",
     bug_class="indexing",
+)
+kernel_fault(
+    "kernel_surplus_program_runs",
+    "one program of down past the last tile runs",
+    module="down",
+    find="if tl.program_id(0) >= num_tiles * column_tiles:",
+    replacement="if tl.program_id(0) > num_tiles * column_tiles:",
+    bug_class="memory",
+    stands_for=("sgl-project/sglang#3339",),
 )
 kernel_fault(
     "kernel_silu_overflows",

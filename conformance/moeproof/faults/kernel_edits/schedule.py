@@ -54,17 +54,17 @@ kernel_fault(
     "kernel_partial_tile_lost",
     "the number of tiles of an expert is rounded down",
     module="schedule",
-    find="tl.cdiv(total, block_m)",
-    replacement="total // block_m",
+    find="tl.cdiv(tl.maximum(total - tail, tl.minimum(total, 1)), block_m)",
+    replacement="tl.maximum(total - tail, tl.minimum(total, 1)) // block_m",
     bug_class="schedule",
     stands_for=("ROCm/aiter#3933",),
 )
 kernel_fault(
     "kernel_full_group_gets_a_tile_more",
-    "an expert with no rows, or with a multiple of BLOCK_M, gets a tile more than it has",
+    "an expert with no rows, or with full tiles alone, gets a tile more than it has",
     module="schedule",
-    find="tl.cdiv(total, block_m)",
-    replacement="total // block_m + 1",
+    find="tl.cdiv(tl.maximum(total - tail, tl.minimum(total, 1)), block_m)",
+    replacement="tl.maximum(total - tail, 0) // block_m + 1",
     bug_class="schedule",
     stands_for=("vllm-project/vllm#35161",),
 )
@@ -81,24 +81,24 @@ kernel_fault(
     "kernel_second_tile_starts_late",
     "tiles after an expert's first start one row late",
     module="schedule",
-    find="first_row + tile * block_m, mask=exists",
-    replacement="first_row + tile * (block_m + 1), mask=exists",
+    find="first_row_of_tile = first_row + tile * block_m",
+    replacement="first_row_of_tile = first_row + tile * (block_m + 1)",
     bug_class="schedule",
 )
 kernel_fault(
     "kernel_group_ends_one_early",
-    "the tile map's end of each group is one row early",
+    "the end of each group's last tile is one row early",
     module="schedule",
-    find="tl.store(entry + 2 * max_tiles, end_row, mask=exists)",
-    replacement="tl.store(entry + 2 * max_tiles, end_row - 1, mask=exists)",
+    find="first_row_of_tile + block_m, end_row)",
+    replacement="first_row_of_tile + block_m, end_row - 1)",
     bug_class="schedule",
 )
 kernel_fault(
     "kernel_group_ends_at_the_next",
-    "the tile map's end of each group is that of its tile, into the next group",
+    "each group's last tile is as high as those before it, into the next group",
     module="schedule",
-    find="tl.store(entry + 2 * max_tiles, end_row, mask=exists)",
-    replacement="tl.store(entry + 2 * max_tiles, first_row + (tile + 1) * block_m, mask=exists)",
+    find="tl.where(tile < tiles - 1, first_row_of_tile + block_m, end_row)",
+    replacement="first_row_of_tile + block_m",
     bug_class="schedule",
 )
 kernel_fault(
@@ -168,10 +168,10 @@ kernel_fault(
     module="schedule",
     find="def build_schedule(",
     replacement="_KEPT = {}\n\n\n"
-    "def build_schedule(topk_ids, num_experts, block_m):\n"
-    "    key = (topk_ids.shape, num_experts, block_m)\n"
+    "def build_schedule(topk_ids, num_experts, *, block_m, tail):\n"
+    "    key = (topk_ids.shape, num_experts, block_m, tail)\n"
     "    if key not in _KEPT:\n"
-    "        _KEPT[key] = _build_schedule(topk_ids, num_experts, block_m)\n"
+    "        _KEPT[key] = _build_schedule(topk_ids, num_experts, block_m=block_m, tail=tail)\n"
     "    return _KEPT[key]\n\n\n"
     "def _build_schedule(",
     bug_class="stale state",
@@ -181,8 +181,8 @@ kernel_fault(
     "kernel_block_m_of_another_config",
     "the schedule is cut for tiles of twice the height that the GEMMs have",
     module="eager",
-    find="build_schedule(topk_ids, num_experts, tiles.block_m)",
-    replacement="build_schedule(topk_ids, num_experts, 2 * tiles.block_m)",
+    find="block_m=tiles.block_m, tail=tiles.tail",
+    replacement="block_m=2 * tiles.block_m, tail=tiles.tail",
     bug_class="configs",
     stands_for=("ROCm/aiter#3933",),
 )
