@@ -18,6 +18,7 @@ import pytest
 import torch
 
 from moe_dispatch.target import INTERPRETED
+from moe_dispatch.tile_config import GemmTile, TileConfig
 
 UNIT_ROUNDOFF = {torch.bfloat16: 2.0**-8, torch.float16: 2.0**-11, torch.float32: 2.0**-24}
 SMALLEST_SUBNORMAL = {torch.bfloat16: 2.0**-133, torch.float16: 2.0**-24, torch.float32: 2.0**-149}
@@ -196,3 +197,38 @@ def assert_within() -> Callable[..., None]:
             )
 
     return check
+
+
+def _tiles(
+    heights: tuple[int, ...],
+    block_n: int,
+    block_k: int,
+    group_m: int = 1,
+    *,
+    by_descriptor: bool = False,
+) -> TileConfig:
+    tile = GemmTile(block_n, block_k, group_m, 4, (1,) * len(heights), by_descriptor)
+    return TileConfig(heights, tile, tile)
+
+
+@pytest.fixture
+def make_tiles() -> Callable[..., TileConfig]:
+    """One tile for both grouped GEMMs: heights, block_n, block_k, group_m."""
+    return _tiles
+
+
+@pytest.fixture(
+    params=[
+        pytest.param(_tiles((16,), 32, 16), id="plain"),
+        pytest.param(_tiles((16,), 16, 64, 3), id="groups"),
+        pytest.param(_tiles((32,), 64, 32, 2), id="wide"),
+        pytest.param(_tiles((16,), 32, 16, 2, by_descriptor=True), id="descriptors"),
+        pytest.param(_tiles((8, 16), 32, 16, 2), id="heights"),
+        pytest.param(_tiles((4, 8, 12), 32, 16, 2), id="tail"),
+        pytest.param(_tiles((4, 8, 12), 32, 16, 2, by_descriptor=True), id="tail-by-descriptor"),
+    ]
+)
+def tiles(request: pytest.FixtureRequest) -> TileConfig:
+    """Each form that the grouped GEMMs' tiles may have."""
+    config: TileConfig = request.param
+    return config

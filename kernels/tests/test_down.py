@@ -9,19 +9,7 @@ import torch
 
 from moe_dispatch.down import down
 from moe_dispatch.schedule import Schedule, build_schedule
-from moe_dispatch.tile_config import GemmTile, TileConfig
-
-
-def config(
-    heights: tuple[int, ...],
-    block_n: int,
-    block_k: int,
-    group_m: int,
-    *,
-    by_descriptor: bool = False,
-) -> TileConfig:
-    tile = GemmTile(block_n, block_k, group_m, 4, (1,) * len(heights), by_descriptor)
-    return TileConfig(heights, tile, tile)
+from moe_dispatch.tile_config import TileConfig
 
 
 def integers(*shape: int, seed: int) -> torch.Tensor:
@@ -29,18 +17,6 @@ def integers(*shape: int, seed: int) -> torch.Tensor:
     return torch.randint(-9, 10, shape, generator=generator).float()
 
 
-@pytest.mark.parametrize(
-    "tiles",
-    [
-        pytest.param(config((16,), 32, 16, 1), id="plain"),
-        pytest.param(config((16,), 16, 64, 3), id="groups"),
-        pytest.param(config((32,), 64, 32, 2), id="wide"),
-        pytest.param(config((16,), 32, 16, 2, by_descriptor=True), id="descriptors"),
-        pytest.param(config((8, 16), 32, 16, 2), id="heights"),
-        pytest.param(config((4, 8, 12), 32, 16, 2), id="tail"),
-        pytest.param(config((4, 8, 12), 32, 16, 2, by_descriptor=True), id="tail-by-descriptor"),
-    ],
-)
 @pytest.mark.parametrize(
     ("hidden_size", "intermediate_size"), [(32, 32), (40, 36), (7, 3), (65, 96), (1, 1)]
 )
@@ -62,20 +38,24 @@ def test_exact_values(
 
 
 def test_rows_past_the_last_are_not_read(
-    device: torch.device, guarded: Callable[..., torch.Tensor]
+    device: torch.device,
+    guarded: Callable[..., torch.Tensor],
+    make_tiles: Callable[..., TileConfig],
 ) -> None:
     """h's only row ends where the process may read no further: a read there kills it."""
     weights = integers(1, 16, 40, seed=0).to(device)
     schedule = build_schedule(torch.zeros(1, 1, dtype=torch.int32, device=device), 1, block_m=16)
     h = guarded(integers(1, 40, seed=1).to(device), at_end=True)
-    y = down(h, weights, schedule, tiles=config((16,), 16, 16, 1), allow_tf32=False)
+    y = down(h, weights, schedule, tiles=make_tiles((16,), 16, 16), allow_tf32=False)
     assert torch.equal(y, h @ weights[0].T)
 
 
-def test_output_offsets_past_2_31(device: torch.device) -> None:
+def test_output_offsets_past_2_31(
+    device: torch.device, make_tiles: Callable[..., TileConfig]
+) -> None:
     """The row of the last slot starts past 2^31 elements; only pages that are touched exist."""
     hidden_size, num_slots = 1 << 16, (1 << 15) + 2
-    tiles = config((16,), 1024, 16, 1)
+    tiles = make_tiles((16,), 1024, 16)
     h = torch.ones(1, 16, device=device, dtype=torch.bfloat16).expand(num_slots, 16)
     weights = torch.ones(1, hidden_size, 16, device=device, dtype=torch.bfloat16)
     torch.utils.deterministic.fill_uninitialized_memory = False
