@@ -129,6 +129,7 @@ def _load_to_lds(
 ) -> Step:
     offset, m0 = instruction.fields["offset"], target.m0
     size = max(transfer.size, 4)
+    by = f"{instruction.name} at {instruction.address:#x}"
 
     def step(waves: Waves) -> None:
         data = transfer.loaded(_loaded(waves, lanes(waves), transfer.size))
@@ -139,6 +140,7 @@ def _load_to_lds(
             data,
             offset=offset,
             size=size,
+            by=by,
         )
 
     return step

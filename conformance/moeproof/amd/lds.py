@@ -14,14 +14,17 @@ from numpy.typing import NDArray
 
 from moeproof.amd.atomics import operation_named, read_modify_write
 from moeproof.amd.byte_views import ByteViews
+from moeproof.amd.direct_loads import DirectLoads
 from moeproof.amd.lds_record import LdsRace, LdsRecord
 from moeproof.amd.transfers import Transfer
 
 Dwords = NDArray[np.uint32]
 Mask = NDArray[np.bool_]
 Waves = NDArray[np.int64]
+_Found = tuple[bool, NDArray[np.int64], NDArray[np.int64]]
 
 POISON = 0xFF
+_DIRECT = "direct load"
 
 
 class LdsFault(Exception):  # noqa: N818 - as MemoryFault
@@ -49,10 +52,12 @@ class Lds:
     Every access takes ``waves``, the indices in the gang of the waves that execute ``(w,)``;
     ``addresses``, uint32 bytes within the workgroup's LDS ``(w, lanes)``; and ``mask``, bool
     ``(w, lanes)``: a lane whose mask is False touches nothing and loads 0. Registers are
-    ``(dwords, w, lanes)``. ``LdsFault`` is raised for an active lane past the end.
+    ``(dwords, w, lanes)``. ``LdsFault`` is raised for an active lane past the end, and
+    ``UnfinishedLoadError`` for one at bytes to which a load is under way.
 
     Attributes:
         size: bytes a workgroup. contents: uint8 ``(workgroups, size)``.
+        direct_loads: the loads under way straight to the LDS.
         unwritten_reads: lanes that have read a byte to which nothing was written. Not an error by
             itself: compilers let lanes load values that they then throw away.
     """
@@ -70,6 +75,9 @@ class Lds:
         self._base = workgroup_of_wave.astype(np.int64)[:, None] * stride
         self._record = LdsRecord(workgroup_of_wave, stride)
         self._wave_in_workgroup = self._record.wave_in_workgroup[:, None]
+        self.direct_loads = DirectLoads(
+            self._record, waves=len(workgroup_of_wave), workgroups=workgroups, stride=stride
+        )
 
     @property
     def races(self) -> tuple[LdsRace, ...]:
@@ -80,6 +88,7 @@ class Lds:
         """All waves of these workgroups have met; also to be called when a workgroup ends."""
         for workgroup in workgroups:
             self._record.settle(workgroup)
+        self.direct_loads.barrier()
         if not self._all_written:
             self._all_written = bool(self._written.array.all())
 
@@ -127,7 +136,9 @@ class Lds:
         unit, data = transfer.offset_unit, transfer.stored(data)
         halves = np.split(data, 2) if transfer.two_addresses else [data]
         for half, offset in zip(halves, offsets, strict=False):
-            self._store(waves, _offset(addresses, offset * unit), mask, half, transfer.size)
+            at = _offset(addresses, offset * unit)
+            found = self._positions("store", waves, at, mask, transfer.size)
+            self._store(found, mask, half, transfer.size)
 
     def store_direct(
         self,
@@ -138,14 +149,27 @@ class Lds:
         *,
         offset: int,
         size: int,
+        by: str,
     ) -> None:
         """Take a vector memory load that goes to the LDS (CDNA3 section 9.1.9).
 
-        Lane i's ``size`` bytes go to ``m0 (w,)`` (its low 18 bits) + ``offset`` + i * ``size``.
+        Lane i's ``size`` bytes go to ``m0 (w,)`` (its low 18 bits) + ``offset`` + i * ``size``. It
+        stays under way until a wait; ``by`` is the instruction in words.
         """
         start = (m0 & np.uint32(0x3FFFF)) + np.uint32(offset)
         lanes = np.arange(mask.shape[1], dtype=np.uint32) * np.uint32(size)
-        self._store(waves, start[:, None] + lanes, mask, data, size)
+        found = self._positions(_DIRECT, waves, start[:, None] + lanes, mask, size)
+        self._store(found, mask, data, size)
+        _, positions, own = found
+        self.direct_loads.begin(
+            by,
+            waves,
+            mask,
+            positions=positions,
+            own=own,
+            size=size,
+            within=(int(start.min()), int(start.max()) + mask.shape[1] * size),
+        )
 
     def atomic(
         self,
@@ -178,8 +202,8 @@ class Lds:
             return _spread(data.view(f"<u{size}").astype(np.uint32).T, mask, every)
         return _spread(data.view("<u4").T, mask, every)
 
-    def _store(self, waves: Waves, addresses: Dwords, mask: Mask, data: Dwords, size: int) -> None:
-        every, positions, own = self._positions("store", waves, addresses, mask, size)
+    def _store(self, found: _Found, mask: Mask, data: Dwords, size: int) -> None:
+        every, positions, own = found
         rows = data.reshape(len(data), -1) if every else data[:, mask]
         if size < 4:
             value = rows[0].astype(f"<u{size}").view(np.uint8).reshape(-1, size)
@@ -196,8 +220,11 @@ class Lds:
 
     def _positions(
         self, access: str, waves: Waves, addresses: Dwords, mask: Mask, size: int
-    ) -> tuple[bool, NDArray[np.int64], NDArray[np.int64]]:
-        """Whether all lanes are active; of the active ones, byte position and wave."""
+    ) -> _Found:
+        """Whether all lanes are active; of the active ones, byte position and wave.
+
+        Raises LdsFault, UnfinishedLoadError.
+        """
         every = np.count_nonzero(mask) == mask.size
         active = addresses if every else addresses[mask]
         if active.size and int(active.max()) > self.size - size:
@@ -208,8 +235,13 @@ class Lds:
         positions = addresses + self._base[waves]
         own = np.broadcast_to(self._wave_in_workgroup[waves], positions.shape)
         if every:
-            return every, positions.reshape(-1), own.reshape(-1)
-        return every, positions[mask], own[mask]
+            positions, own = positions.reshape(-1), own.reshape(-1)
+        else:
+            positions, own = positions[mask], own[mask]
+        if active.size and access != _DIRECT and not self.direct_loads.none:
+            within = int(active.min()), int(active.max()) + size
+            self.direct_loads.require_done(access, positions, size, within=within)
+        return every, positions, own
 
 
 def transpose(value: Dwords, *, element_bits: int) -> Dwords:

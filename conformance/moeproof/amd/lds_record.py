@@ -106,6 +106,11 @@ class LdsRecord:
         self._last_writer.put(positions, size, np.repeat(own, size, axis=1))
         self._written.put(positions + lanes_wave * self._bytes, size, np.ones(size, np.uint8))
 
+    def arrive(self, lanes_wave: NDArray[np.int64], positions: Positions, size: int) -> None:
+        """The wave's earlier store may have happened only now; arguments as for ``read``."""
+        self._has_written[:] = True
+        self._written.put(positions + lanes_wave * self._bytes, size, np.ones(size, np.uint8))
+
     def settle(self, workgroup: int) -> None:
         """Judge what this workgroup did since its last barrier, and forget it."""
         part = slice(workgroup * self._stride, (workgroup + 1) * self._stride)

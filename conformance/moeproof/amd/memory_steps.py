@@ -184,6 +184,7 @@ def _load_to_lds(instruction: Instruction, target: Target, addresses: Addresses)
     if transfer is None or transfer.store:
         raise unknown(instruction, "memory instruction")
     size, offset, m0 = transfer.size, instruction.fields["offset"], target.m0
+    by = f"{instruction.name} at {instruction.address:#x}"
 
     def step(waves: Waves) -> None:
         data = waves.gang.memory.load(addresses(waves), mask_or_none(waves), size=size)
@@ -194,6 +195,7 @@ def _load_to_lds(instruction: Instruction, target: Target, addresses: Addresses)
             transfer.loaded(data),
             offset=offset,
             size=max(size, 4),
+            by=by,
         )
 
     return step

@@ -26,8 +26,10 @@ from moeproof.amd.scalar_alu import scalar_step
 from moeproof.amd.state import Waves
 from moeproof.amd.vector_alu import operation_step
 from moeproof.amd.vector_masks import mask_step
+from moeproof.amd.wait_steps import counted, wait_step
 
-# What only concerns time, caches and the order of memory accesses, of which there is one here.
+# What only concerns time, caches and the order of memory accesses, of which there is one here; but
+# see wait_steps.
 _NO_EFFECT = {
     "buffer_gl0_inv",
     "buffer_gl1_inv",
@@ -162,7 +164,7 @@ def step_of(instruction: Instruction, target: Target) -> Step | None:
     """
     name = instruction.name
     if not has_effect(name):
-        return None
+        return wait_step(instruction, target)
     if name == "s_sendmsg" and instruction.fields["simm16"] == _DEALLOCATE_REGISTERS:
         return None
     if name == "s_getpc_b64":
@@ -170,7 +172,7 @@ def step_of(instruction: Instruction, target: Target) -> Step | None:
     step = step_with_moved_lanes(instruction, target, _made) or _made(instruction, target)
     if step is None:
         raise unknown(instruction, "not emulated")
-    return step
+    return counted(instruction, target, step)
 
 
 def _made(instruction: Instruction, target: Target) -> Step | None:

@@ -11,8 +11,8 @@ done in any order, so only a wait for zero tells anything about them (CDNA3 ISA,
 wave stops issuing while a counter is at its largest value, so that many are under way at most;
 LLVM relies on it (SIInsertWaitcnts.cpp).
 
-Not checked: loads that go straight to LDS (which bytes is not known before the kernel runs), and
-instructions that read registers late.
+Not checked here: loads that go straight to LDS, for which bytes is not known before the kernel runs
+(:mod:`moeproof.amd.direct_loads` checks them then); and instructions that read registers late.
 """
 
 from __future__ import annotations
@@ -111,6 +111,16 @@ def check_waits(
     """
     analysis = _Analysis(instructions, family_of(arch))
     return analysis.run(entries)
+
+
+def loads_left(instruction: Instruction, family: str) -> int | None:
+    """How many vector memory loads a wait leaves under way; None if it is not for them."""
+    return _waits(instruction, family).get(LOADS)
+
+
+def counts_as_load(instruction: Instruction, family: str) -> bool:
+    """Whether :func:`loads_left` counts an instruction: on CDNA, stores to global memory too."""
+    return LOADS in _kinds(instruction, family)
 
 
 class _Analysis:

@@ -135,7 +135,7 @@ def test_a_base_below_zero_wraps_into_range_with_its_offset(lds: Lds) -> None:
 def test_direct_stores_go_where_m0_says(lds: Lds) -> None:
     m0 = np.array([0, 1024, 0, 2048], np.uint32)
     data = np.arange(4 * 4 * LANES, dtype=np.uint32).reshape(4, 4, LANES)
-    lds.store_direct(ALL, m0, FULL, data, offset=16, size=16)
+    lds.store_direct(ALL, m0, FULL, data, offset=16, size=16, by="a load")
     for wave in range(4):
         for lane in range(LANES):
             at = int(m0[wave]) + 16 + 16 * lane
