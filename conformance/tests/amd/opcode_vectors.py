@@ -271,6 +271,12 @@ def _vector_integers() -> None:
     _enter("v_max_i32", two, lambda a, b: max(signed(a), signed(b)) & M32)
     _enter("v_max3_i32", three, lambda *s: max(map(signed, s)) & M32)
     _enter("v_min3_i32", three, lambda *s: min(map(signed, s)) & M32)
+    # RDNA3 ISA, V_MINMAX_I32: max(min(s0, s1), s2).
+    _enter(
+        "v_minmax_i32",
+        three,
+        lambda a, b, c: max(min(signed(a), signed(b)), signed(c)) & M32,
+    )
     _enter("v_mul_u32_u24", two, lambda a, b: (a & 0xFFFFFF) * (b & 0xFFFFFF) & M32)
     _enter(
         "v_mul_i32_i24",
