@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import runpy
 import shutil
 import subprocess
 import sys
@@ -78,21 +79,6 @@ commands =
 """
 
 
-FROM_OUTSIDE = (
-    "CI",
-    "CUDA_VISIBLE_DEVICES",
-    "HIP_VISIBLE_DEVICES",
-    "ROCR_VISIBLE_DEVICES",
-    "HSA_OVERRIDE_GFX_VERSION",
-    "PIP_EXTRA_INDEX_URL",
-    "PIP_INDEX_URL",
-    "http_proxy",
-    "https_proxy",
-    "no_proxy",
-)
-"""What a container is given of the caller's environment; here the tests decide it."""
-
-
 @pytest.fixture(scope="module")
 def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An image whose Python is a virtual environment with torch and triton that are mere markers.
@@ -124,7 +110,7 @@ def host(tmp_path: Path, image: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
-    for name in ("XDG_CACHE_HOME", *FROM_OUTSIDE):
+    for name in ("XDG_CACHE_HOME", *runpy.run_path(str(CONTAINERS / "run"))["FORWARDED"]):
         monkeypatch.delenv(name, raising=False)
     return Host(tmp_path, image, monkeypatch)
 
