@@ -1,7 +1,7 @@
 """Steps of the buffer instructions: memory behind a resource descriptor that bounds it.
 
-Raw buffers only (stride 0, no swizzle), which is what Triton makes: CDNA3 ISA, section 9.1.5
-"Buffer addressing" and RDNA3 ISA, section 9.4.
+Raw buffers (stride 0, no swizzle), which is what Triton makes: CDNA3 ISA, section 9.1.5 "Buffer
+addressing" and RDNA3 ISA, section 9.4; and gfx90a's private segment buffer, see `scratch`.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from moeproof.amd.atomics import OPERATIONS, operation_of
 from moeproof.amd.decoding import Instruction, UnknownInstruction
 from moeproof.amd.memory_steps import data_register, returns_value
 from moeproof.amd.operands import Step, Target, source, unknown
+from moeproof.amd.scratch import FORMAT, STRIDE_AND_SWIZZLE, swizzled_addresses
 from moeproof.amd.state import Waves
 from moeproof.amd.transfers import Transfer, transfer_of
 
@@ -45,20 +46,25 @@ def buffer_step(instruction: Instruction, target: Target) -> Step | None:
     """The step of a buffer instruction; None for any other."""
     if instruction.encoding not in ("MUBUF", "VBUFFER"):
         return None
-    lanes = _lanes(instruction, target)
     transfer = transfer_of(instruction.name)
     if transfer is not None:
+        lanes = _lanes(
+            instruction, target, transfer.size, access="store" if transfer.store else "load"
+        )
         if instruction.fields.get("lds"):
             return _load_to_lds(instruction, target, lanes, transfer)
         make = _store if transfer.store else _load
         return make(instruction, target, lanes, transfer)
     operation = operation_of(instruction.name)
     if operation is not None:
+        lanes = _lanes(instruction, target, OPERATIONS[operation].size, access="atomic")
         return _atomic(instruction, target, lanes, operation)
     raise unknown(instruction, "buffer instruction")
 
 
-def _lanes(instruction: Instruction, target: Target) -> Callable[[Waves], Lanes]:
+def _lanes(
+    instruction: Instruction, target: Target, size: int, *, access: str
+) -> Callable[[Waves], Lanes]:
     fields = instruction.fields
     if fields["idxen"]:
         raise unknown(instruction, "an indexed buffer")
@@ -68,13 +74,20 @@ def _lanes(instruction: Instruction, target: Target) -> Callable[[Waves], Lanes]
 
     def of(waves: Waves) -> Lanes:
         descriptor = waves.u64[resource]
-        if (descriptor & _STRIDE_AND_SWIZZLE).any():
-            raise UnknownInstruction(f"{instruction}: a buffer with a stride")
         beyond = waves.u32[scalar].astype(np.int64)
         offsets = np.full((waves.waves, waves.lanes), constant, np.int64)
         if vector is not None:
             offsets += waves.u32[vector]
         start = (descriptor & _BASE_BITS) + beyond.astype(np.uint64)
+        if (descriptor & _STRIDE_AND_SWIZZLE).any():
+            if target.arch != "gfx90a" or not _is_scratch(waves, resource):
+                raise UnknownInstruction(f"{instruction}: a buffer with a stride")
+            return Lanes(
+                addresses=swizzled_addresses(waves, start, offsets, size, access=access),
+                offsets=np.zeros_like(offsets),
+                limit=np.full((waves.waves, 1), size, np.int64),
+                active=waves.full_mask(),
+            )
         return Lanes(
             addresses=start + offsets.astype(np.uint64),
             offsets=offsets,
@@ -83,6 +96,12 @@ def _lanes(instruction: Instruction, target: Target) -> Callable[[Waves], Lanes]
         )
 
     return of
+
+
+def _is_scratch(waves: Waves, resource: int) -> bool:
+    """Whether the descriptor is that of the private segment buffer, in all waves."""
+    swizzled = waves.u32[resource + 1] & np.uint32(0xFFFF0000) == np.uint32(STRIDE_AND_SWIZZLE)
+    return bool((swizzled & (waves.u32[resource + 3] == np.uint32(FORMAT))).all())
 
 
 def _components(size: int) -> list[tuple[int, int]]:

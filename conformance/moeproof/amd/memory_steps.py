@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from moeproof.amd.atomics import OPERATIONS, operation_of
 from moeproof.amd.decoding import Instruction
-from moeproof.amd.memory import Allocation, MemoryFault
 from moeproof.amd.operands import Step, Target, source, unknown
+from moeproof.amd.scratch import check_scratch
 from moeproof.amd.state import FIRST_VECTOR, Array, Waves
 from moeproof.amd.transfers import Transfer, transfer_of
 
@@ -101,6 +101,7 @@ def _scratch_addresses(instruction: Instruction, target: Target) -> Addresses:
     if fields["saddr"] != _NO_SCALAR_ADDRESS[target.family]:
         scalar = source(instruction, "saddr", target)
     size = _access_size(instruction)
+    access = "store" if "store" in instruction.name else "load"
 
     def addresses(waves: Waves) -> NDArray[np.uint64]:
         offset: Array = np.full((waves.waves, waves.lanes), constant, np.int64)
@@ -109,23 +110,12 @@ def _scratch_addresses(instruction: Instruction, target: Target) -> Addresses:
         if scalar is not None:
             offset = offset + waves.i32[scalar]
         gang = waves.gang
-        _check_scratch(waves, offset, size, store="store" in instruction.name)
+        check_scratch(waves, offset, size, access=access)
         lane = waves.index[:, None] * waves.lanes + np.arange(waves.lanes)
         own: NDArray[np.int64] = gang.scratch + lane * gang.scratch_size + offset
         return own.astype(np.uint64)
 
     return addresses
-
-
-def _check_scratch(waves: Waves, offset: Array, size: int, *, store: bool) -> None:
-    limit = waves.gang.scratch_size
-    beyond = waves.full_mask() & ((offset < 0) | (offset + size > limit))
-    if beyond.any():
-        lanes = [(int(wave), int(lane)) for wave, lane in np.argwhere(beyond)]
-        first = int(offset[lanes[0]])
-        own = Allocation("scratch memory of a lane", 0, limit)
-        access = "store" if store else "load"
-        raise MemoryFault(access, size, address=first, allocation=own, lanes=lanes)
 
 
 def _access_size(instruction: Instruction) -> int:

@@ -11,11 +11,11 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
-from moeproof.amd.code_object import KernelDescription
 from moeproof.amd.execution import Scheduler
 from moeproof.amd.lds import Lds
 from moeproof.amd.lds_record import LdsRace
 from moeproof.amd.memory import AddressSpace, Allocation
+from moeproof.amd.scratch import allocate_scratch, private_segment_buffer, wave_offsets
 from moeproof.amd.state import FIRST_VECTOR, Gang, Waves
 from moeproof.amd.translate import Program
 
@@ -24,7 +24,6 @@ Workgroups = NDArray[np.uint32]
 
 # Waves that run together: enough to hide the cost of a numpy call, few enough for the caches.
 _WAVES_OF_A_GANG = 96
-_SCRATCH_POISON = 0xFF
 _PRELOADED_ENTRY = 256  # LLVM AMDGPU usage, "Preloaded Kernel Arguments"
 # The trap registers that gfx12 gives a wave: its index, and those of its workgroup.
 _TTMP7, _TTMP8, _TTMP9 = 115, 116, 117
@@ -93,7 +92,7 @@ class WorkgroupRunner:
     ) -> None:
         kernel = self.program.kernel
         workgroup = np.repeat(np.arange(len(ids)), self.num_warps)
-        scratch = _scratch(kernel, self.memory, len(workgroup))
+        scratch = allocate_scratch(kernel, self.memory, len(workgroup))
         try:
             gang = Gang(
                 memory=self.memory,
@@ -117,7 +116,8 @@ class WorkgroupRunner:
         """The waves of a gang with the registers that the hardware sets up.
 
         LLVM AMDGPU usage, "Initial Kernel Execution State": user SGPRs in the order of the enabling
-        properties, then the workgroup's indices; the work-item's index in the first VGPR.
+        properties, then the workgroup's indices and, on gfx90a, where the wave's scratch memory
+        begins; the work-item's index in the first VGPR.
         """
         kernel = self.program.kernel
         granules = kernel.resources[0] & 0x3F
@@ -129,6 +129,8 @@ class WorkgroupRunner:
         position = 0
         for bit, size in enumerate((4, 2, 2, 2, 2, 2, 1)):
             if kernel.properties >> bit & 1:
+                if bit == 0:
+                    scalar[:, position : position + 4] = private_segment_buffer(gang)
                 if bit == 3:
                     scalar[:, position] = self.kernarg.address & 0xFFFFFFFF
                     scalar[:, position + 1] = self.kernarg.address >> 32
@@ -151,6 +153,9 @@ class WorkgroupRunner:
             if kernel.resources[1] >> (7 + axis) & 1:
                 scalar[:, position] = group[:, axis]
                 position += 1
+        if self.program.target.arch == "gfx90a" and kernel.resources[1] & 1:
+            position += kernel.resources[1] >> 10 & 1  # the workgroup's information
+            scalar[:, position] = wave_offsets(waves)
         return waves
 
 
@@ -159,11 +164,3 @@ def all_workgroups(grid: tuple[int, int, int]) -> Workgroups:
     x, y, z = grid
     ids = [(i, j, k) for k, j, i in product(range(z), range(y), range(x))]
     return np.array(ids, np.uint32).reshape(-1, 3)
-
-
-def _scratch(kernel: KernelDescription, memory: AddressSpace, waves: int) -> Allocation | None:
-    """Private memory of all lanes of a gang, poisoned; None if the kernel uses none."""
-    if not kernel.private_segment:
-        return None
-    size = waves * kernel.wavefront_size * kernel.private_segment
-    return memory.allocate("scratch", bytes([_SCRATCH_POISON]) * size)
