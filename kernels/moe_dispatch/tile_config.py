@@ -20,8 +20,8 @@ class GemmTile(NamedTuple):
     group_m: row tiles that neighbouring programs cover before they move to the next columns, so
     that they find each other's weights in L2.
     num_stages: for each of `TileConfig.heights`.
-    by_descriptor: load weights through tensor descriptors where their layout allows it; the TMA
-    unit of NVIDIA's sm_90 and later then computes the addresses.
+    by_descriptor: load weights, and in down block_m rows of h at once, through tensor descriptors
+    where their layout allows it; the TMA unit of NVIDIA's sm_90 and later computes the addresses.
     matrix_rows: CDNA: rows and columns of the matrix instruction, 16 or 32; 0 is Triton's choice.
     waves_per_simd: CDNA: the occupancy that registers must allow; 0 is LLVM's choice, which may
     move the loads of the next K step behind the products to save registers for more waves.
