@@ -231,6 +231,7 @@ LOAD = ("run", "-n", "1", "--case", RIGHT_CASE, "--implementation")
         ((*RUN, "--report", __file__), f"--report {__file__}: cannot be written"),
         ((*LOAD, "vllm"), "allowed: an adapter ("),
         ((*LOAD, "no/such.py:f"), "file no/such.py does not exist"),
+        ((*LOAD, "moeproof:__all__"), "moeproof:__all__ is of type list; needed is a function"),
         ((*LOAD, "no_such_module:f"), "module 'no_such_module' cannot be imported"),
         (
             ("replay", RIGHT_CASE, "--implementation", RIGHT, "--check", "routing"),
