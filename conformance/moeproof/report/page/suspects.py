@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
+from moeproof.report.page.group_traits import group_traits
 from moeproof.report.page.traits import Judged
 from moeproof.verdict import Outcome
 
@@ -40,6 +41,8 @@ def suspects(judged: Sequence[Judged]) -> list[Suspect]:
     Each time the one or two traits with the highest F1 score, then the same for the verdicts that
     do not have them, so that every failure is counted once.
     """
+    if not any(item.broken for item in judged):
+        return []
     left = _tally(judged)
     found: list[Suspect] = []
     while len(found) < _MOST and (best := _best(left)) is not None:
@@ -66,7 +69,8 @@ def _tally(judged: Iterable[Judged]) -> Tally:
 
 
 def _traits(item: Judged) -> Iterable[Trait]:
-    return {"check": item.verdict.check, **item.traits.named}.items()
+    of_routing = group_traits(item.verdict.case_id)
+    return {"check": item.verdict.check, **item.traits.named, **of_routing}.items()
 
 
 def _best(tally: Tally) -> Suspect | None:
