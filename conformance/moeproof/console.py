@@ -173,9 +173,10 @@ def _print_failures(console: Console, verdicts: Sequence[Verdict]) -> None:
 
 def _print_common_traits(console: Console, verdicts: Sequence[Verdict]) -> None:
     """As the page says it: each line is about what no line before accounts for."""
-    judged = [Judged(verdict, read_traits(verdict.case_id)) for verdict in verdicts]
-    _plain(console, "what failures have in common, and how many verdicts with it are failures:")
-    for suspect in suspects(judged)[:_SUSPECTS_SHOWN]:
+    found = suspects([Judged(verdict, read_traits(verdict.case_id)) for verdict in verdicts])
+    if found:
+        _plain(console, "what failures have in common, and how many verdicts with it are failures:")
+    for suspect in found[:_SUSPECTS_SHOWN]:
         traits = " and ".join(f"{name} {value}" for name, value in suspect.traits)
         _plain(console, f"  {traits}: {suspect.broken} of {suspect.judged}")
 

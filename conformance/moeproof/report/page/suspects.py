@@ -81,13 +81,20 @@ def _best(tally: Tally) -> Suspect | None:
             broken[suspect] += counts["broken"]
             judged[suspect] += counts["judged"]
     all_broken = sum(counts["broken"] for counts in tally.values())
+    all_judged = sum(counts["judged"] for counts in tally.values())
+
+    def tells(suspect: tuple[Trait, ...]) -> bool:
+        """Failures are more frequent with it, and at least half of what passed has it not."""
+        passed = judged[suspect] - broken[suspect]
+        more_frequent = broken[suspect] * all_judged > all_broken * judged[suspect]
+        return more_frequent and 2 * passed <= all_judged - all_broken
 
     def rank(suspect: tuple[Trait, ...]) -> tuple[float, int, tuple[Trait, ...]]:
         """F1, the harmonic mean of both shares; of equals the simpler, then by name."""
         f1 = 2 * broken[suspect] / (judged[suspect] + all_broken)
         return -f1, len(suspect), suspect
 
-    best = min((suspect for suspect in broken if broken[suspect]), key=rank, default=None)
+    best = min(filter(tells, broken), key=rank, default=None)
     return None if best is None else Suspect(best, broken[best], judged[best])
 
 
