@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import torch
-
 SCORINGS = ("softmax", "sigmoid")
 
 
 class RoutingOptions(NamedTuple):
-    """`api.route`'s options, where they are explained; `topk_groups` is resolved."""
+    """`api.route`'s options but its tensors, explained there; `topk_groups` is resolved."""
 
     top_k: int
     scoring: str
     renormalize: bool
-    correction_bias: torch.Tensor | None
     num_groups: int
     topk_groups: int
     scaling_factor: float
@@ -26,7 +23,6 @@ def routing_options(
     *,
     scoring: str,
     renormalize: bool,
-    correction_bias: torch.Tensor | None,
     num_groups: int,
     topk_groups: int | None,
     scaling_factor: float,
@@ -36,7 +32,6 @@ def routing_options(
         top_k,
         scoring,
         renormalize,
-        correction_bias,
         num_groups,
         num_groups if topk_groups is None else topk_groups,
         scaling_factor,

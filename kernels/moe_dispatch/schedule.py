@@ -24,16 +24,16 @@ goes: the order of the rows is a function of the ids alone.
 
 from __future__ import annotations
 
-from functools import lru_cache
-from typing import NamedTuple
+from collections.abc import Callable
 
 import torch
 import triton
 import triton.language as tl
 
-from .launch import LAUNCHES_KEPT, Launch
+from .launch import Launch
 from .sizes import cdiv, next_power_of_2
 from .target import INTERPRETED, device_function
+from .tensor_spec import TensorSpec
 
 _BLOCK = 1024 if INTERPRETED else 64
 """Slots ranked at once, by comparing each with each."""
@@ -49,14 +49,6 @@ _COUNTED_FROM = 8 * _SCAN
 
 _COUNTS = 4096
 """Entries of the chunks' counts that are read at once."""
-
-
-class Schedule(NamedTuple):
-    """The buffer described above, int32, and the worst case that launches are sized for."""
-
-    buffer: torch.Tensor
-    max_tiles: int
-    num_slots: int
 
 
 @device_function
@@ -209,65 +201,31 @@ def max_tiles(*, num_slots: int, num_experts: int, block_m: int) -> int:
     return (num_slots + occupied * (block_m - 1)) // block_m
 
 
-def build_schedule(
-    topk_ids: torch.Tensor, num_experts: int, *, block_m: int, tail: int = 0
-) -> Schedule:
-    """Schedule for topk_ids (T, K) int32 or int64, T * K > 0, on the current device's stream."""
-    plan = _plan(
-        topk_ids.device,
-        topk_ids.dtype,
-        topk_ids.shape,
-        topk_ids.stride(),
-        num_experts,
-        block_m,
-        tail,
-    )
-    buffer = torch.empty(plan.buffer_size, dtype=torch.int32, device=topk_ids.device)
-    counts = buffer
-    if plan.count_slots is not None:
-        counts = buffer[plan.counts_at :]
-        plan.count_slots(topk_ids, counts)
-    plan.place_slots(topk_ids, counts, buffer)
-    return Schedule(buffer, plan.max_tiles, topk_ids.numel())
+def plan_schedule(
+    topk_ids: TensorSpec, num_experts: int, *, max_tiles: int, block_m: int, tail: int = 0
+) -> Callable[[torch.Tensor], torch.Tensor]:
+    """Plan of the schedule's buffer for topk_ids (T, K) int32 or int64, T * K > 0.
 
-
-class _Plan(NamedTuple):
-    """How the schedule of one shape is built: buffer_size and counts_at in int32 entries."""
-
-    max_tiles: int
-    buffer_size: int
-    counts_at: int
-    count_slots: Launch | None
-    place_slots: Launch
-
-
-@lru_cache(maxsize=LAUNCHES_KEPT)
-def _plan(
-    device: torch.device,
-    dtype: torch.dtype,
-    shape: torch.Size,
-    strides: tuple[int, int],
-    num_experts: int,
-    block_m: int,
-    tail: int,
-) -> _Plan:
-    num_tokens, top_k = shape
+    max_tiles: those that the buffer has room for, `max_tiles()` or more.
+    """
+    num_tokens, top_k = topk_ids.shape
     num_slots = num_tokens * top_k
-    tiles = max_tiles(num_slots=num_slots, num_experts=num_experts, block_m=block_m)
     bins = next_power_of_2(num_experts + 1)
     blocks = cdiv(num_slots, _BLOCK)
     chunk_size = cdiv(blocks, _MAX_CHUNKS) * _BLOCK
     num_chunks = cdiv(num_slots, chunk_size)
     counted = num_chunks > 1 and num_slots >= _COUNTED_FROM
-    counts_at = cdiv(1 + 3 * tiles + num_slots, 4) * 4
+    counts_at = cdiv(1 + 3 * max_tiles + num_slots, 4) * 4
+    buffer_size = counts_at + (num_chunks * bins if counted else 0)
+    strides = topk_ids.strides
     routing = {"NUM_EXPERTS": num_experts, "TOP_K": top_k, "BINS": bins}
-    count = Launch(
+    count_slots = Launch(
         count_kernel, num_chunks, (num_slots, chunk_size, *strides), {**routing, "SCAN": _SCAN}
     )
-    place = Launch(
+    place_slots = Launch(
         schedule_kernel,
         num_chunks,
-        (tiles, num_slots, chunk_size, num_chunks, block_m, tail, *strides),
+        (max_tiles, num_slots, chunk_size, num_chunks, block_m, tail, *strides),
         {
             **routing,
             "BLOCK": _BLOCK,
@@ -277,10 +235,14 @@ def _plan(
         },
         num_warps=4 if bins <= 1024 else 8,
     )
-    return _Plan(
-        max_tiles=tiles,
-        buffer_size=counts_at + (num_chunks * bins if counted else 0),
-        counts_at=counts_at,
-        count_slots=count if counted else None,
-        place_slots=place,
-    )
+
+    def build_schedule(topk_ids: torch.Tensor) -> torch.Tensor:
+        buffer = topk_ids.new_empty(buffer_size, dtype=torch.int32)
+        counts = buffer
+        if counted:
+            counts = buffer[counts_at:]
+            count_slots(topk_ids, counts)
+        place_slots(topk_ids, counts, buffer)
+        return buffer
+
+    return build_schedule

@@ -47,6 +47,11 @@ def device_type() -> str:
     return str(triton.runtime.driver.active.get_active_torch_device().type)
 
 
+def active_driver() -> Any:
+    """What Triton launches with; None under the interpreter. Another one means other devices."""
+    return None if INTERPRETED else triton.runtime.driver.active
+
+
 def architecture(device: torch.device) -> str:
     """The key of `tile_config`'s table for `device`: an architecture with tuned tiles.
 
@@ -54,7 +59,7 @@ def architecture(device: torch.device) -> str:
     """
     if INTERPRETED:
         return INTERPRETER
-    return _architecture(triton.runtime.driver.active, device.index)
+    return _architecture(active_driver(), device.index)
 
 
 @cache

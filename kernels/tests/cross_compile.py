@@ -29,6 +29,7 @@ from moe_dispatch import (
     routing,
     schedule,
 )
+from moe_dispatch.tensor_spec import TensorSpec
 from moe_dispatch.tile_config import configs
 
 KERNELS = (
@@ -119,9 +120,15 @@ def call_everything(arch: str) -> None:
         topk_groups=4,
     )
     for num_tokens in (3, 2000):
-        schedule.build_schedule(
-            torch.zeros(num_tokens, 8, dtype=torch.int64), 1025, block_m=64, tail=32
+        ids = torch.zeros(num_tokens, 8, dtype=torch.int64)
+        build_schedule = schedule.plan_schedule(
+            TensorSpec.of(ids),
+            1025,
+            max_tiles=schedule.max_tiles(num_slots=ids.numel(), num_experts=1025, block_m=64),
+            block_m=64,
+            tail=32,
         )
+        build_schedule(ids)
 
 
 def facts(kernel: Any, target: GPUTarget) -> dict[str, Any]:

@@ -2,12 +2,32 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import pytest
 import torch
 import triton
 import triton.language as tl
 
-from moe_dispatch.schedule import Schedule, build_schedule, max_tiles, tile_of_program
+from moe_dispatch.schedule import max_tiles, plan_schedule, tile_of_program
+from moe_dispatch.tensor_spec import TensorSpec
+
+
+class Schedule(NamedTuple):
+    buffer: torch.Tensor
+    max_tiles: int
+    num_slots: int
+
+
+def build_schedule(
+    topk_ids: torch.Tensor, num_experts: int, *, block_m: int, tail: int = 0
+) -> Schedule:
+    num_slots = topk_ids.numel()
+    tiles = max_tiles(num_slots=num_slots, num_experts=num_experts, block_m=block_m)
+    plan = plan_schedule(
+        TensorSpec.of(topk_ids), num_experts, max_tiles=tiles, block_m=block_m, tail=tail
+    )
+    return Schedule(plan(topk_ids), tiles, num_slots)
 
 
 def tiles_and_slots(schedule: Schedule) -> tuple[list[tuple[int, int, int]], torch.Tensor]:
