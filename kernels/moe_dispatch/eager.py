@@ -7,7 +7,7 @@ alike: a plan is a function of the tensors, composed of those of the kernels.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 
@@ -15,12 +15,14 @@ from .combine import plan_combine
 from .down import plan_down
 from .gate_up import plan_gate_up
 from .gemv import plan_gemv_experts
+from .launch import takes_descriptor
+from .persistent_down import plan_persistent_down
 from .plan import planned
 from .router_logits import plan_router_logits
 from .routing import plan_routing
 from .routing_options import RoutingOptions, routing_options
 from .schedule import max_tiles, plan_schedule
-from .target import architecture, on_device_of, supports_tf32
+from .target import architecture, multiprocessors, on_device_of, supports_tf32
 from .tensor_spec import TensorSpec
 from .tile_config import select_gemv, select_tiles
 from .validation import (
@@ -118,7 +120,7 @@ def _fused_experts(
     check_flag("batch_invariant", batch_invariant)
     return _plan_experts(
         *map(TensorSpec.of, tensors),
-        arch=_architecture_of(hidden_states),
+        **_processor_of(hidden_states),
         allow_tf32=allow_tf32,
         batch_invariant=batch_invariant,
     )
@@ -171,7 +173,7 @@ def _fused_moe(
         TensorSpec.of(down_proj),
         TensorSpec.of_matrix(num_tokens, top_k, torch.int32),
         TensorSpec.of_matrix(num_tokens, top_k, torch.float32),
-        arch=_architecture_of(hidden_states),
+        **_processor_of(hidden_states),
         allow_tf32=allow_tf32,
         batch_invariant=batch_invariant,
     )
@@ -198,6 +200,7 @@ def _plan_experts(
     topk_weights: TensorSpec,
     *,
     arch: str,
+    multiprocessors: int,
     allow_tf32: bool,
     batch_invariant: bool,
 ) -> Callable[..., torch.Tensor]:
@@ -232,14 +235,33 @@ def _plan_experts(
     )
     most_tiles = max_tiles(num_slots=num_slots, num_experts=num_experts, block_m=tiles.block_m)
     tf32 = allow_tf32 and supports_tf32(arch)
+    h_spec = TensorSpec.of_matrix(num_slots, intermediate_size, dtype)
+    persistent = tiles.persistent_down
+    if not (takes_descriptor(h_spec) and takes_descriptor(down_proj)):
+        persistent = None
     build_schedule = plan_schedule(
-        topk_ids, num_experts, max_tiles=most_tiles, block_m=tiles.block_m, tail=tiles.tail
+        topk_ids,
+        num_experts,
+        max_tiles=most_tiles,
+        block_m=tiles.block_m,
+        tail=tiles.tail,
+        without_tails=persistent is not None,
     )
     gate_up = plan_gate_up(
         hidden_states, gate_up_proj, max_tiles=most_tiles, top_k=top_k, tiles=tiles, allow_tf32=tf32
     )
-    h_spec = TensorSpec.of_matrix(num_slots, intermediate_size, dtype)
-    down = plan_down(h_spec, down_proj, max_tiles=most_tiles, tiles=tiles, allow_tf32=tf32)
+    if persistent is None:
+        down = plan_down(h_spec, down_proj, max_tiles=most_tiles, tiles=tiles, allow_tf32=tf32)
+    else:
+        down = plan_persistent_down(
+            h_spec,
+            down_proj,
+            max_tiles=most_tiles,
+            programs=multiprocessors,
+            block_m=tiles.block_m,
+            tile=persistent,
+            allow_tf32=tf32,
+        )
     y_spec = TensorSpec.of_matrix(num_slots, hidden_size, dtype)
     combine = plan_combine(y_spec, topk_ids, topk_weights, num_experts=num_experts)
 
@@ -266,6 +288,14 @@ def _spec_of_bias(bias: torch.Tensor | None) -> TensorSpec | None:
     return None if bias is None else TensorSpec.of(bias)
 
 
-def _architecture_of(tensor: torch.Tensor) -> str:
+class _Processor(TypedDict):
+    arch: str
+    multiprocessors: int
+
+
+def _processor_of(tensor: torch.Tensor) -> _Processor:
     with on_device_of(tensor):
-        return architecture(tensor.device)
+        return {
+            "arch": architecture(tensor.device),
+            "multiprocessors": multiprocessors(tensor.device),
+        }

@@ -198,7 +198,7 @@ def gate_up_kernel(
     num_tiles = tl.load(schedule_ptr)
     if tl.program_id(0) >= num_tiles * column_tiles:
         return
-    tile, column = tile_of_program(num_tiles, column_tiles, GROUP_M)
+    tile, column = tile_of_program(tl.program_id(0), num_tiles, column_tiles, GROUP_M)
     expert, first_row, end_row = load_tile(schedule_ptr, tile, max_tiles)
     rows = end_row - first_row
     for i in tl.static_range(len(HEIGHTS)):

@@ -14,6 +14,7 @@ The schedule is one int32 buffer:
     [1 + M, 1 + 2M)        first row of each tile
     [1 + 2M, 1 + 3M)       row after each tile's last one
     [1 + 3M, 1 + 3M + N)   slot of each row                 N = T * K
+    [...]                  if asked for: number, experts and rows of tiles again, cut without tails
     [...]                  slots per chunk and expert, while the schedule is built, from the next
                            multiple of 16 bytes on
 
@@ -77,14 +78,49 @@ def load_slots(schedule_ptr, rows, max_tiles):
 
 
 @device_function
-def tile_of_program(num_tiles, column_tiles, GROUP_M: tl.constexpr):
-    """(row tile, column tile) of this program in a one-dimensional grid.
+def tiles_without_tails(schedule_ptr, max_tiles, num_slots):
+    """Where the tiles that are cut without tails begin, as the schedule does with the others."""
+    return schedule_ptr + 1 + 3 * max_tiles + num_slots
+
+
+@device_function
+def store_tiles(
+    schedule_ptr,
+    max_tiles,
+    total,
+    first_row,
+    block_m,
+    tail,
+    chunk,
+    num_chunks,
+    NUM_EXPERTS: tl.constexpr,
+    BINS: tl.constexpr,
+):
+    """One program's share of the tiles of experts with `total` rows each, from `first_row` on."""
+    bins = tl.arange(0, BINS)
+    end_row = first_row + total
+    tiles = tl.cdiv(tl.maximum(total - tail, tl.minimum(total, 1)), block_m)
+    tiles = tl.where(bins < NUM_EXPERTS, tiles, 0)
+    first_tile = tl.cumsum(tiles, axis=0) - tiles
+    tl.store(schedule_ptr, tl.sum(tiles), mask=chunk == 0)
+    for tile in range(chunk, tl.max(tiles), num_chunks):
+        entry = schedule_ptr + 1 + first_tile + tile
+        exists = tile < tiles
+        tl.store(entry, bins, mask=exists)
+        first_row_of_tile = first_row + tile * block_m
+        end_row_of_tile = tl.where(tile < tiles - 1, first_row_of_tile + block_m, end_row)
+        tl.store(entry + max_tiles, first_row_of_tile, mask=exists)
+        tl.store(entry + 2 * max_tiles, end_row_of_tile, mask=exists)
+
+
+@device_function
+def tile_of_program(program, num_tiles, column_tiles, GROUP_M: tl.constexpr):
+    """(row tile, column tile) of one program in a one-dimensional grid.
 
     Programs cover GROUP_M row tiles, then move on to the next columns: within a group each weight
     tile and each tile of activations is soon met again in L2. Of the grid, which is sized for the
     worst case, the first num_tiles * column_tiles programs have a tile.
     """
-    program = tl.program_id(0)
     if GROUP_M == 1:
         return program // column_tiles, program % column_tiles
     group_programs = GROUP_M * column_tiles
@@ -138,8 +174,9 @@ def schedule_kernel(
     SCAN: tl.constexpr,
     COUNT_ROWS: tl.constexpr,
     COUNTED: tl.constexpr,
+    WITHOUT_TAILS: tl.constexpr,
 ):
-    """Places the slots of one chunk, and writes this program's share of the tile map."""
+    """Places the slots of one chunk, and writes this program's share of the tiles."""
     chunk = tl.program_id(0)
     first_slot = chunk * chunk_size
     end_slot = tl.minimum(first_slot + chunk_size, num_slots)
@@ -181,18 +218,31 @@ def schedule_kernel(
         tl.store(rows_ptr + rows, slots, mask=experts < NUM_EXPERTS)
         next_row += tl.histogram(experts, BINS)
 
-    tiles = tl.cdiv(tl.maximum(total - tail, tl.minimum(total, 1)), block_m)
-    tiles = tl.where(bins < NUM_EXPERTS, tiles, 0)
-    first_tile = tl.cumsum(tiles, axis=0) - tiles
-    tl.store(schedule_ptr, tl.sum(tiles), mask=chunk == 0)
-    for tile in range(chunk, tl.max(tiles), num_chunks):
-        entry = schedule_ptr + 1 + first_tile + tile
-        exists = tile < tiles
-        tl.store(entry, bins, mask=exists)
-        first_row_of_tile = first_row + tile * block_m
-        end_row_of_tile = tl.where(tile < tiles - 1, first_row_of_tile + block_m, end_row)
-        tl.store(entry + max_tiles, first_row_of_tile, mask=exists)
-        tl.store(entry + 2 * max_tiles, end_row_of_tile, mask=exists)
+    store_tiles(
+        schedule_ptr,
+        max_tiles,
+        total,
+        first_row,
+        block_m,
+        tail,
+        chunk,
+        num_chunks,
+        NUM_EXPERTS,
+        BINS,
+    )
+    if WITHOUT_TAILS:
+        store_tiles(
+            tiles_without_tails(schedule_ptr, max_tiles, num_slots),
+            max_tiles,
+            total,
+            first_row,
+            block_m,
+            0,
+            chunk,
+            num_chunks,
+            NUM_EXPERTS,
+            BINS,
+        )
 
 
 def max_tiles(*, num_slots: int, num_experts: int, block_m: int) -> int:
@@ -202,11 +252,18 @@ def max_tiles(*, num_slots: int, num_experts: int, block_m: int) -> int:
 
 
 def plan_schedule(
-    topk_ids: TensorSpec, num_experts: int, *, max_tiles: int, block_m: int, tail: int = 0
+    topk_ids: TensorSpec,
+    num_experts: int,
+    *,
+    max_tiles: int,
+    block_m: int,
+    tail: int = 0,
+    without_tails: bool = False,
 ) -> Callable[[torch.Tensor], torch.Tensor]:
     """Plan of the schedule's buffer for topk_ids (T, K) int32 or int64, T * K > 0.
 
-    max_tiles: those that the buffer has room for, `max_tiles()` or more.
+    max_tiles: those that the buffer has room for, `max_tiles()` or more. without_tails: whether it
+    also holds the tiles that are cut without tails.
     """
     num_tokens, top_k = topk_ids.shape
     num_slots = num_tokens * top_k
@@ -215,7 +272,8 @@ def plan_schedule(
     chunk_size = cdiv(blocks, _MAX_CHUNKS) * _BLOCK
     num_chunks = cdiv(num_slots, chunk_size)
     counted = num_chunks > 1 and num_slots >= _COUNTED_FROM
-    counts_at = cdiv(1 + 3 * max_tiles + num_slots, 4) * 4
+    tile_entries = 1 + 3 * max_tiles
+    counts_at = cdiv(tile_entries * (1 + without_tails) + num_slots, 4) * 4
     buffer_size = counts_at + (num_chunks * bins if counted else 0)
     strides = topk_ids.strides
     routing = {"NUM_EXPERTS": num_experts, "TOP_K": top_k, "BINS": bins}
@@ -232,6 +290,7 @@ def plan_schedule(
             "SCAN": _SCAN,
             "COUNT_ROWS": max(1, _COUNTS // bins),
             "COUNTED": counted,
+            "WITHOUT_TAILS": without_tails,
         },
         num_warps=4 if bins <= 1024 else 8,
     )

@@ -74,11 +74,13 @@ class TileConfig(NamedTuple):
     so that experts with few rows and with many run side by side. Powers of two, but the last may
     be the sum of two. The matrix instruction, and with it the order of the sums, must be the same
     for all: a token's result does not depend on how many rows its expert has.
+    persistent_down: in place of `down` where its operands' rows are short (see `persistent_down`).
     """
 
     heights: tuple[int, ...]
     gate_up: GemmTile
     down: GemmTile
+    persistent_down: GemmTile | None = None
 
     @property
     def block_m(self) -> int:
@@ -124,6 +126,10 @@ _GEMV_MOST_TOKENS = 4
 _GEMV_EXPERTS_PER_SLOT = 4
 """Matrix-vector products read an expert once for each of its slots: few slots may share one."""
 
+_PERSISTENT_UP_TO = 2560
+"""Elements of h's rows up to which a tile's own beginning and end, not its products, take so much
+of its time that the persistent kernel is the faster one (measured on an H200)."""
+
 _Rows = dict[int, TileConfig]
 """From the largest mean number of rows per expert that a config is meant for, to the config."""
 
@@ -158,13 +164,14 @@ _SM_90: _Rows = {
     ),
     48: TileConfig(
         (32, 64, 128),
-        GemmTile(128, 64, 8, 8, (5, 5, 4), True),
-        GemmTile(128, 128, 8, 4, (4, 4, 3), True),
+        GemmTile(64, 128, 8, 4, (4, 4, 3), True),
+        GemmTile(128, 64, 8, 4, (6, 6, 6), True),
     ),
     _UNBOUNDED: TileConfig(
         (64, 128, 160),
         GemmTile(128, 64, 8, 8, (4, 4, 4), True),
         GemmTile(256, 64, 8, 8, (4, 4, 4), True),
+        persistent_down=GemmTile(256, 64, 8, 8, (4,), True),
     ),
 }
 _SM_100: _Rows = {
@@ -256,7 +263,10 @@ def select_tiles(
     if arch == INTERPRETER:
         return _interpreter_tiles(rows, num_experts, hidden_size, intermediate_size)
     by_rows = configs(arch=arch, element_size=element_size)
-    return next(config for limit, config in by_rows.items() if rows <= limit)
+    config = next(config for limit, config in by_rows.items() if rows <= limit)
+    if intermediate_size > _PERSISTENT_UP_TO:
+        return config._replace(persistent_down=None)
+    return config
 
 
 def select_gemv(
@@ -303,10 +313,12 @@ def _interpreter_tiles(
         block_n, block_k = _part(width, columns), _part(depth, 2)
         return GemmTile(block_n, block_k, group_m, num_warps=4, num_stages=(1,) * len(heights))
 
+    down = tile(hidden_size, intermediate_size)
     return TileConfig(
         heights=heights,
         gate_up=tile(intermediate_size, hidden_size),
-        down=tile(hidden_size, intermediate_size),
+        down=down,
+        persistent_down=down._replace(by_descriptor=True) if rows > 16 else None,
     )
 
 

@@ -180,8 +180,8 @@ kernel_fault(
     "kernel_block_m_of_another_config",
     "the schedule is cut for tiles of twice the height that the GEMMs have",
     module="eager",
-    find="block_m=tiles.block_m, tail=tiles.tail",
-    replacement="block_m=2 * tiles.block_m, tail=tiles.tail",
+    find="block_m=tiles.block_m,\n        tail=tiles.tail",
+    replacement="block_m=2 * tiles.block_m,\n        tail=tiles.tail",
     bug_class="configs",
     stands_for=("ROCm/aiter#3933",),
 )
