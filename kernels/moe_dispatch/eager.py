@@ -20,7 +20,7 @@ from .persistent_down import plan_persistent_down
 from .plan import planned
 from .router_logits import plan_router_logits
 from .routing import plan_routing
-from .routing_options import RoutingOptions, routing_options
+from .routing_options import RoutingOptions
 from .schedule import max_tiles, plan_schedule
 from .target import architecture, multiprocessors, on_device_of, supports_tf32
 from .tensor_spec import TensorSpec
@@ -46,8 +46,7 @@ def fused_experts(
 ) -> torch.Tensor:
     """(T, H); see `api.fused_experts`."""
     tensors = (hidden_states, gate_up_proj, down_proj, topk_ids, topk_weights)
-    result: torch.Tensor = _fused_experts(tensors, allow_tf32, batch_invariant)
-    return result
+    return _fused_experts(tensors, allow_tf32, batch_invariant)
 
 
 def route(
@@ -62,16 +61,8 @@ def route(
     scaling_factor: float = 1.0,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """topk_ids (T, K) and topk_weights (T, K); see `api.route`."""
-    options = routing_options(
-        top_k,
-        scoring=scoring,
-        renormalize=renormalize,
-        num_groups=num_groups,
-        topk_groups=topk_groups,
-        scaling_factor=scaling_factor,
-    )
-    result: tuple[torch.Tensor, torch.Tensor] = _route((router_logits, correction_bias), *options)
-    return result
+    options = (top_k, scoring, renormalize, num_groups, topk_groups, scaling_factor)
+    return _route((router_logits, correction_bias), *options)
 
 
 def fused_moe(
@@ -91,17 +82,9 @@ def fused_moe(
     batch_invariant: bool = False,
 ) -> torch.Tensor:
     """(T, H); see `api.fused_moe`."""
-    options = routing_options(
-        top_k,
-        scoring=scoring,
-        renormalize=renormalize,
-        num_groups=num_groups,
-        topk_groups=topk_groups,
-        scaling_factor=scaling_factor,
-    )
+    options = (top_k, scoring, renormalize, num_groups, topk_groups, scaling_factor)
     tensors = (hidden_states, router_weight, gate_up_proj, down_proj, correction_bias)
-    result: torch.Tensor = _fused_moe(tensors, allow_tf32, batch_invariant, *options)
-    return result
+    return _fused_moe(tensors, allow_tf32, batch_invariant, *options)
 
 
 @planned

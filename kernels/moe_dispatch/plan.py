@@ -7,7 +7,7 @@ alignment, the device and the options. To find them takes longer than to launch 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -17,8 +17,10 @@ from .tensor_spec import ALIGNMENT
 PLANS_KEPT = 4096
 """Of one function, for calls that come again: one a shape, batch size and set of strides."""
 
+_Result = TypeVar("_Result")
 
-def planned(make_plan: Callable[..., Callable[..., Any]]) -> Callable[..., Any]:
+
+def planned(make_plan: Callable[..., Callable[..., _Result]]) -> Callable[..., _Result]:
     """`make_plan(*tensors, *options)(*tensors)`, planned once for all arguments that are alike.
 
     make_plan: checks its arguments and returns a plan: a function of the tensors alone, which
@@ -29,9 +31,9 @@ def planned(make_plan: Callable[..., Callable[..., Any]]) -> Callable[..., Any]:
     Returns:
         Function of the tensors, a tuple in which None may stand for one, and the options.
     """
-    plans: dict[tuple[Any, ...], Callable[..., Any]] = {}
+    plans: dict[tuple[Any, ...], Callable[..., _Result]] = {}
 
-    def call(tensors: tuple[Any, ...], *options: Any) -> Any:
+    def call(tensors: tuple[Any, ...], *options: Any) -> _Result:
         key: tuple[Any, ...] | None
         try:
             key = _likeness(tensors, options)
@@ -53,9 +55,9 @@ def planned(make_plan: Callable[..., Callable[..., Any]]) -> Callable[..., Any]:
 
 def _likeness(tensors: tuple[Any, ...], options: tuple[Any, ...]) -> tuple[Any, ...]:
     """Equal for arguments that have one plan."""
+    gradients = torch.is_grad_enabled()
     return (
         active_driver(),
-        torch.is_grad_enabled(),
         options,
         # Equal options may differ in type, and then in whether they are allowed: 1 and True.
         *map(type, options),
@@ -67,7 +69,7 @@ def _likeness(tensors: tuple[Any, ...], options: tuple[Any, ...]) -> tuple[Any, 
                 tensor.stride(),
                 tensor.dtype,
                 tensor.device,
-                tensor.requires_grad,
+                gradients and tensor.requires_grad,
                 tensor.data_ptr() % ALIGNMENT == 0,
             )
             for tensor in tensors

@@ -227,7 +227,7 @@ def plan_routing(
             "RENORMALIZE": options.renormalize,
             "HAS_BIAS": bias is not None,
             "NUM_GROUPS": options.num_groups,
-            "TOPK_GROUPS": options.topk_groups,
+            "TOPK_GROUPS": options.groups_taking_part,
             "BLOCK_T": _BLOCK_T,
             "BLOCK_K": next_power_of_2(top_k),
             "GROUPS": next_power_of_2(options.num_groups),

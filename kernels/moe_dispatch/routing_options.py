@@ -8,31 +8,16 @@ SCORINGS = ("softmax", "sigmoid")
 
 
 class RoutingOptions(NamedTuple):
-    """`api.route`'s options but its tensors, explained there; `topk_groups` is resolved."""
+    """`api.route`'s options but its tensors; they are explained there."""
 
     top_k: int
     scoring: str
     renormalize: bool
     num_groups: int
-    topk_groups: int
+    topk_groups: int | None
     scaling_factor: float
 
-
-def routing_options(
-    top_k: int,
-    *,
-    scoring: str,
-    renormalize: bool,
-    num_groups: int,
-    topk_groups: int | None,
-    scaling_factor: float,
-) -> RoutingOptions:
-    """The options with all groups taking part where none are counted out."""
-    return RoutingOptions(
-        top_k,
-        scoring,
-        renormalize,
-        num_groups,
-        num_groups if topk_groups is None else topk_groups,
-        scaling_factor,
-    )
+    @property
+    def groups_taking_part(self) -> int:
+        """All where none are counted out."""
+        return self.num_groups if self.topk_groups is None else self.topk_groups

@@ -277,9 +277,11 @@ def plan_schedule(
     buffer_size = counts_at + (num_chunks * bins if counted else 0)
     strides = topk_ids.strides
     routing = {"NUM_EXPERTS": num_experts, "TOP_K": top_k, "BINS": bins}
-    count_slots = Launch(
-        count_kernel, num_chunks, (num_slots, chunk_size, *strides), {**routing, "SCAN": _SCAN}
-    )
+    count_slots = None
+    if counted:
+        count_slots = Launch(
+            count_kernel, num_chunks, (num_slots, chunk_size, *strides), {**routing, "SCAN": _SCAN}
+        )
     place_slots = Launch(
         schedule_kernel,
         num_chunks,
@@ -298,7 +300,7 @@ def plan_schedule(
     def build_schedule(topk_ids: torch.Tensor) -> torch.Tensor:
         buffer = topk_ids.new_empty(buffer_size, dtype=torch.int32)
         counts = buffer
-        if counted:
+        if count_slots is not None:
             counts = buffer[counts_at:]
             count_slots(topk_ids, counts)
         place_slots(topk_ids, counts, buffer)

@@ -208,7 +208,7 @@ def check_routing_options(
     check_flag("renormalize", options.renormalize)
     if correction_bias is not None:
         check_correction_bias(correction_bias, num_experts=num_experts, device=device)
-    num_groups, topk_groups = options.num_groups, options.topk_groups
+    num_groups, topk_groups = options.num_groups, options.groups_taking_part
     check_integer("num_groups", num_groups, low=1, high=num_experts, meaning=experts)
     if num_experts % num_groups:
         raise ValueError(f"num_groups must divide {experts} {num_experts}, got {num_groups}")

@@ -14,7 +14,7 @@ from typing import Any, TypeVar, cast
 import torch
 
 from .. import eager
-from ..routing_options import RoutingOptions, routing_options
+from ..routing_options import RoutingOptions
 from ..validation import (
     check_experts_arguments,
     check_logits,
@@ -67,7 +67,7 @@ def _options(
     The scaling factor may be a symbol to the compiler, and may stay one. It may not know the
     integers' values yet either; kernels are compiled for them: int asks.
     """
-    return routing_options(
+    return RoutingOptions(
         int(top_k),
         scoring=scoring,
         renormalize=renormalize,
