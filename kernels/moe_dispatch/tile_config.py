@@ -126,9 +126,11 @@ _GEMV_MOST_TOKENS = 4
 _GEMV_EXPERTS_PER_SLOT = 4
 """Matrix-vector products read an expert once for each of its slots: few slots may share one."""
 
-_PERSISTENT_UP_TO = 2560
-"""Elements of h's rows up to which a tile's own beginning and end, not its products, take so much
-of its time that the persistent kernel is the faster one (measured on an H200)."""
+_PERSISTENT_UP_TO = 6
+"""Elements of a row of h for each row an expert has on average, up to which the persistent kernel is
+the faster one. It saves the same part of a second a tile, which is more of a tile's time the shorter
+its rows; without tails it multiplies half a tile more an expert, which is less the more rows there
+are. Measured on an H200."""
 
 _Rows = dict[int, TileConfig]
 """From the largest mean number of rows per expert that a config is meant for, to the config."""
@@ -264,7 +266,7 @@ def select_tiles(
         return _interpreter_tiles(rows, num_experts, hidden_size, intermediate_size)
     by_rows = configs(arch=arch, element_size=element_size)
     config = next(config for limit, config in by_rows.items() if rows <= limit)
-    if intermediate_size > _PERSISTENT_UP_TO:
+    if intermediate_size > _PERSISTENT_UP_TO * rows:
         return config._replace(persistent_down=None)
     return config
 
