@@ -108,6 +108,7 @@ def test_what_is_not_run_is_known() -> None:
         ("quick-start", "sh gpu"),
         ("running", "sh gpu"),
         ("running", "sh gpu"),
+        ("upgrading", "sh gpu"),
     ]
 
 

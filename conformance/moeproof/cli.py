@@ -16,6 +16,10 @@ from moeproof.implementation import ImplementationError
 from moeproof.report import ReportError
 from moeproof.usage_error import UsageError
 
+_NO_TORCH = (
+    "torch is not installed in this Python; install the build for your GPU, or moeproof[cpu]"
+)
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Carry out one command and return its exit code. ``argv`` is without the program's name."""
@@ -24,6 +28,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         exit_code: int = arguments.carry_out(arguments)
     except (UsageError, ImplementationError, DeviceError, ReportError) as error:
         print(f"moeproof {arguments.command}: error: {error}", file=sys.stderr)
+        return 2
+    except ModuleNotFoundError as missing:
+        if missing.name != "torch":
+            raise
+        print(f"moeproof {arguments.command}: error: {_NO_TORCH}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"moeproof {arguments.command}: interrupted", file=sys.stderr)

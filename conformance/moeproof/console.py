@@ -11,11 +11,14 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from moeproof.report.page.suspects import suspects
+from moeproof.report.page.traits import Judged, read_traits
 from moeproof.rounding_conclusion import RoundingConclusion, conclude
 from moeproof.verdict import Outcome, Verdict
 
 _SECONDS_BETWEEN_LINES = 5.0
 _FAILURES_SHOWN = 10
+_SUSPECTS_SHOWN = 3
 _STYLES = {
     Outcome.PASS: "green",
     Outcome.FAIL: "bold red",
@@ -165,6 +168,17 @@ def _print_failures(console: Console, verdicts: Sequence[Verdict]) -> None:
     hidden = sum(len(group) for _, group in groups[_FAILURES_SHOWN:])
     if hidden:
         _plain(console, f"\nand {hidden} more that are FAIL or ERROR")
+        _print_common_traits(console, verdicts)
+
+
+def _print_common_traits(console: Console, verdicts: Sequence[Verdict]) -> None:
+    """As the page says it: each line is about what no line before accounts for."""
+    found = suspects([Judged(verdict, read_traits(verdict.case_id)) for verdict in verdicts])
+    if found:
+        _plain(console, "what failures have in common, and how many verdicts with it are failures:")
+    for suspect in found[:_SUSPECTS_SHOWN]:
+        traits = " and ".join(f"{name} {value}" for name, value in suspect.traits)
+        _plain(console, f"  {traits}: {suspect.broken} of {suspect.judged}")
 
 
 def _plain(console: Console, text: str) -> None:

@@ -142,7 +142,7 @@ def as_implementation(subject: Any, *, name: str) -> Implementation:
     fused_experts = getattr(subject, "fused_experts", subject)
     if not callable(fused_experts):
         raise ImplementationError(
-            f"{name} is a {type(subject).__name__}; needed is a function with fused_experts' "
+            f"{name} is of type {type(subject).__name__}; needed is a function with fused_experts' "
             "signature or an object that has one"
         )
     return Implementation(

@@ -15,6 +15,12 @@ from moeproof.implementation import Implementation
 from moeproof.trial import ContractError, RouterTrial, Trial
 from moeproof.verdict import Finding, Outcome, Verdict
 
+_NOT_ITS_OWN = frozenset({"functools", "moeproof", "torch", "triton"})
+"""Modules whose lines say little about where an implementation went wrong.
+
+functools computes what a trial keeps.
+"""
+
 
 def checks_for(case: AnyCase, device_name: str) -> list[str]:
     """Names of the checks that make sense for a case on a device, in order."""
@@ -72,8 +78,16 @@ def _find(trial: Trial | RouterTrial, check: Check) -> Finding:
     except ContractError as violation:
         return Finding(Outcome.FAIL, str(violation))
     except Exception as error:
-        place = traceback.extract_tb(error.__traceback__)[-1]
-        return Finding(
-            Outcome.ERROR,
-            f"{type(error).__name__}: {error} ({place.filename}:{place.lineno})",
-        )
+        return Finding(Outcome.ERROR, f"{type(error).__name__}: {error} ({_place(error)})")
+
+
+def _place(error: Exception) -> str:
+    """File and line where the implementation raised, or where it called what did."""
+    frames = list(traceback.walk_tb(error.__traceback__))
+    own = [
+        (frame, line)
+        for frame, line in frames
+        if frame.f_globals.get("__name__", "").partition(".")[0] not in _NOT_ITS_OWN
+    ]
+    frame, line = (own or frames)[-1]
+    return f"{frame.f_code.co_filename}:{line}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from moeproof import router_cases
+from moeproof import block_edge_cases, router_cases
 from moeproof.case import Case, Layout, ValueFamily
 from moeproof.case_id import AnyCase, parse_case_id
 from moeproof.certification_list import certification_cases
@@ -260,6 +260,7 @@ def _gpu_sizes() -> Iterator[AnyCase]:
     for problem in _MANY_SLOTS:
         yield Case(problem, "zipf")
     yield from _model_cases((1, 33, 256))
+    yield from block_edge_cases.large()
 
 
 # What the emulator runs in full; on its other GPUs one case a dtype and the router.
@@ -286,7 +287,7 @@ PROFILES = {
             "every pattern, value family, layout and size edge once, and what once failed",
             _quick,
         ),
-        Profile("standard", "more seeds; on a GPU also large problems", _standard),
+        Profile("standard", "more seeds; on a GPU also large problems, edges of blocks", _standard),
         Profile(
             "certification",
             "the must-pass list, fixed for this version: see moeproof certify",

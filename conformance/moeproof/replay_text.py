@@ -13,6 +13,8 @@ from moeproof.verdict import Verdict
 
 _BARS = 32
 _BAR_WIDTH = 40
+_OF_THE_CASE_ITSELF = frozenset({"accuracy", "exact", "memory", "rounding"})
+"""Checks whose worst element is one of the case's own tokens, not of a changed batch."""
 
 
 def describe_case(case: AnyCase) -> str:
@@ -40,7 +42,10 @@ def describe_verdict(verdict: Verdict) -> str:
     if verdict.message:
         lines.append(f"  {verdict.message}")
     if verdict.worst is not None:
-        lines.append(f"  worst: {verdict.worst}")
+        if str(verdict.worst) not in verdict.message:
+            lines.append(f"  worst: {verdict.worst}")
+        if verdict.check in _OF_THE_CASE_ITSELF:
+            lines.append(f"  {_rows_of_token(verdict.case_id, verdict.worst.token)}")
     lines += [f"  {name} = {value:.6g}" for name, value in verdict.figures.items()]
     output = verdict.evidence.get("output", "")
     if output:
@@ -48,6 +53,22 @@ def describe_verdict(verdict: Verdict) -> str:
         lines += [f"    {line}" for line in output.strip().splitlines()]
     lines.append(f"  {verdict.reproducer}")
     return "\n".join(lines)
+
+
+def _rows_of_token(case_id: str, token: int) -> str:
+    """The token's places in its experts' groups: wrong last rows speak of a tile's edge."""
+    case = Case.parse(case_id)
+    ids = make_routing(case).topk_ids
+    slots = ids.ravel()
+    places = []
+    for slot, expert in enumerate(ids[token], start=token * case.problem.top_k):
+        if 0 <= expert < case.problem.num_experts:
+            of_expert = np.flatnonzero(slots == expert)
+            row = 1 + int(np.searchsorted(of_expert, slot))
+            places.append(f"row {row} of {len(of_expert)} of expert {expert}")
+    if not places:
+        return f"token {token} has no expert"
+    return f"token {token} is {', '.join(places)}; rows in the order of tokens"
 
 
 def _describe_router(case: RouterCase) -> list[str]:

@@ -51,6 +51,8 @@ def compare_command(arguments: argparse.Namespace) -> int:
 
 def _print(comparison: Comparison) -> None:
     print(f"A: {name_of(comparison.first)}\nB: {name_of(comparison.second)}")
+    for difference in comparison.metadata_differences:
+        print(f"  {difference}")
     for group in comparison.dtypes:
         note = "" if group.is_judged else ", shown only"
         print(

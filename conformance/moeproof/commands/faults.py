@@ -145,15 +145,16 @@ def _told(results: Iterable[FaultResult]) -> list[FaultResult]:
     for result in results:
         told.append(result)
         checks = ", ".join(f"{catch.check} {catch.cases}" for catch in result.catches)
+        cases = f"{result.cases} case{'s' * (result.cases != 1)}"
         if result.not_judged:
             outcome = f"not judged: {result.not_judged}"
         elif result.kind == "right":
-            outcome = f"REFUSED by {checks}" if checks else f"passes {result.cases} cases"
+            outcome = f"REFUSED by {checks}" if checks else f"passes {cases}"
         elif checks:
             first = result.catches[0]
             outcome = f"caught by {checks}, after {first.seconds:.2f} s in {first.case_id}"
         else:
-            outcome = f"NOT CAUGHT in {result.cases} cases"
+            outcome = f"NOT CAUGHT in {cases}"
         print(f"{result.name}: {outcome}", flush=True)
     return told
 

@@ -124,7 +124,7 @@ class FaultMatrix:
         if caught:
             seconds = [result.catches[0].seconds for result in caught]
             parts.append(
-                f"first after {median(seconds):.2f} s (median) and {max(seconds):.1f} s (most)"
+                f"first after {median(seconds):.2f} s (median) and {max(seconds):.2f} s (most)"
             )
         parts.append(f"{len(self.refused)} of {len(self.right)} right implementations refused")
         if self.not_judged:

@@ -231,6 +231,7 @@ LOAD = ("run", "-n", "1", "--case", RIGHT_CASE, "--implementation")
         ((*RUN, "--report", __file__), f"--report {__file__}: cannot be written"),
         ((*LOAD, "vllm"), "allowed: an adapter ("),
         ((*LOAD, "no/such.py:f"), "file no/such.py does not exist"),
+        ((*LOAD, "moeproof:__all__"), "moeproof:__all__ is of type list; needed is a function"),
         ((*LOAD, "no_such_module:f"), "module 'no_such_module' cannot be imported"),
         (
             ("replay", RIGHT_CASE, "--implementation", RIGHT, "--check", "routing"),
@@ -252,3 +253,18 @@ def test_bad_usage_exits_with_2_and_says_what_is_allowed(
         code = refusal.code
     assert code == 2
     assert message in " ".join(capsys.readouterr().err.split())
+
+
+def test_without_torch_a_command_that_needs_it_says_so(tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text("import sys; sys.modules['torch'] = None")
+    result = subprocess.run(
+        [sys.executable, "-m", "moeproof.cli", "list", "cases", "quick"],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert result.returncode == 2
+    assert result.stderr.startswith("moeproof list: error: torch is not installed")
+    assert result.stderr.count("\n") == 1

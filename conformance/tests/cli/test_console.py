@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
@@ -53,6 +54,24 @@ def test_many_failures_are_cut_and_counted() -> None:
     text = printed([verdict(seed, Outcome.FAIL, f"wrong {seed}") for seed in range(25)])
     assert text.count("moeproof replay") == 10
     assert "and 15 more that are FAIL or ERROR" in text
+
+
+def test_what_many_failures_have_in_common_is_told() -> None:
+    """Fifteen batches of 33 tokens whose two experts take all, beside even ones that are right."""
+
+    def case(pattern: str, seed: int, outcome: Outcome) -> Verdict:
+        case_id = f"T33-H16-I16-E8-K2-bf16/{pattern}/random/contiguous/{seed}"
+        return replace(verdict(seed, outcome, f"wrong {seed}"), case_id=case_id)
+
+    wrong = [case("same_experts", seed, Outcome.FAIL) for seed in range(15)]
+    right = [case("round_robin", seed, Outcome.PASS) for seed in range(15)]
+    lines = printed([*wrong, *right]).splitlines()
+    assert lines[-3:] == [
+        "and 5 more that are FAIL or ERROR",
+        "what failures have in common, and how many verdicts with it are failures:",
+        "  fullest expert over 16 rows yes: 15 of 15",
+    ]
+    assert printed([*wrong[:10], *right]).splitlines()[-1].startswith("  moeproof replay")
 
 
 def test_without_a_terminal_progress_is_a_line_every_few_seconds(

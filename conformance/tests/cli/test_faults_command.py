@@ -16,7 +16,7 @@ def test_a_caught_fault_and_its_right_steps(tmp_path: Path, capsys) -> None:
     assert main(["faults", *arguments, "-n", "1"]) == 0
     printed = capsys.readouterr().out
     assert "gelu: caught by accuracy 1, after" in printed
-    assert "none: passes 1 cases" in printed
+    assert "none: passes 1 case\n" in printed
     assert "1 of 1 faults caught" in printed
     matrix = read_fault_matrix(tmp_path / "faults.jsonl")
     assert [result.name for result in matrix.results] == ["gelu", "none"]

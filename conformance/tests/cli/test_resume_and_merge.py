@@ -198,6 +198,23 @@ class TestCompare:
         assert "One class" in html.read_text()
         assert markdown.read_text().startswith("## moeproof: one class\n")
 
+    def test_what_was_upgraded_and_what_is_broken_before_and_after(
+        self, whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        lines = [json.loads(line) for line in (whole / "report.jsonl").read_text().splitlines()]
+        accuracy = next(line for line in lines[1:] if line["check"] == "accuracy")
+        accuracy["verdict"] = "FAIL"
+        lines[-1]["counts"]["PASS"] -= 1
+        lines[-1]["counts"]["FAIL"] += 1
+        for name, version in (("before", "6.4"), ("after", "7.0")):
+            lines[0]["metadata"]["device_description"]["runtime"] = f"ROCm {version}"
+            path = tmp_path / f"{name}.jsonl"
+            path.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+        assert main(["compare", str(tmp_path / "before.jsonl"), str(path)]) == 0
+        output = capsys.readouterr().out
+        assert "\n  device_description.runtime: ROCm 6.4 and ROCm 7.0\n" in output
+        assert "verdicts have the same outcome, 1 of them FAIL or ERROR; " in output
+
     def test_a_verdict_that_changed(
         self, whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:

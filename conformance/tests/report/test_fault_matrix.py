@@ -36,7 +36,7 @@ def test_totals() -> None:
     assert MATRIX.refused == (REFUSED,)
     assert MATRIX.worst_first == (MISSED, REFUSED, CAUGHT, ELSEWHERE, RIGHT)
     assert MATRIX.summary == (
-        "1 of 2 faults caught, first after 0.50 s (median) and 0.5 s (most), "
+        "1 of 2 faults caught, first after 0.50 s (median) and 0.50 s (most), "
         "1 of 2 right implementations refused, 1 faults need another device"
     )
 

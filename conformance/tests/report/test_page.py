@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from moeproof.report.page.distribution import histograms
 from moeproof.report.page.evidence import LEVELS, _chunk, expert_load, heat_map
 from moeproof.report.page.failures import anchors_of, failure_groups
+from moeproof.report.page.group_traits import group_traits
 from moeproof.report.page.matrix import matrices
 from moeproof.report.page.summary import slowest_cases
 from moeproof.report.page.suspects import Suspect, suspects
@@ -138,7 +139,7 @@ class TestSuspects:
                 (case_id, F if is_broken(case_id) else P)
                 for dtype in ("bf16", "fp16")
                 for layout in ("contiguous", "offset", "transposed")
-                for pattern in ("zipf", "uniform")
+                for pattern in ("round_robin", "uniform")
                 for seed in range(5)
                 for case_id in [expert_case(dtype=dtype, layout=layout, pattern=pattern, seed=seed)]
             )
@@ -149,8 +150,8 @@ class TestSuspects:
         assert suspects(items) == [Suspect((("layout", "offset"),), 20, 20)]
 
     def test_two_traits(self, judged):
-        items = self.run(judged, lambda case_id: "fp16/zipf" in case_id)
-        assert suspects(items) == [Suspect((("dtype", "fp16"), ("pattern", "zipf")), 15, 15)]
+        items = self.run(judged, lambda case_id: "fp16/round_robin" in case_id)
+        assert suspects(items) == [Suspect((("dtype", "fp16"), ("pattern", "round_robin")), 15, 15)]
 
     def test_of_equally_telling_ones_the_simplest(self, judged):
         items = judged(
@@ -161,10 +162,12 @@ class TestSuspects:
         assert suspects(items) == [Suspect((("layout", "offset"),), 1, 1)]
 
     def test_two_causes_are_told_apart(self, judged):
-        items = self.run(judged, lambda case_id: "offset" in case_id or "fp16/zipf" in case_id)
+        items = self.run(
+            judged, lambda case_id: "offset" in case_id or "fp16/round_robin" in case_id
+        )
         assert suspects(items) == [
             Suspect((("layout", "offset"),), 20, 20),
-            Suspect((("dtype", "fp16"), ("pattern", "zipf")), 10, 10),
+            Suspect((("dtype", "fp16"), ("pattern", "round_robin")), 10, 10),
         ]
 
     def test_every_failure_is_counted_once(self, judged):
@@ -177,9 +180,15 @@ class TestSuspects:
         assert suspects(self.run(judged, lambda case_id: False)) == []
 
     def test_what_all_share_is_no_suspect(self, judged):
-        items = self.run(judged, lambda case_id: True)
+        items = self.run(judged, lambda case_id: "offset" in case_id)
         named = {name for suspect in suspects(items) for name, _ in suspect.traits}
-        assert named <= {"dtype", "layout", "pattern"}
+        assert named == {"layout"}
+
+    def test_where_nearly_all_fail_nothing_tells_them_apart(self, judged):
+        assert suspects(self.run(judged, lambda case_id: True)) == []
+        assert suspects(self.run(judged, lambda case_id: "fp16/uniform" not in case_id)) != []
+        scattered = self.run(judged, lambda case_id: not case_id.endswith("/3"))
+        assert suspects(scattered) == []
 
     def test_unsupported_is_not_judged(self, judged):
         items = judged(
@@ -188,6 +197,40 @@ class TestSuspects:
             (expert_case(), P),
         )
         assert suspects(items) == [Suspect((("layout", "offset"),), 1, 1)]
+
+    def test_what_routing_says_counts_as_well(self, judged):
+        """Patterns that fill an expert with more than 16 rows fail, others do not."""
+        items = judged(
+            *(
+                (expert_case(pattern=pattern, seed=seed), outcome)
+                for pattern, outcome in (
+                    ("same_experts", F),
+                    ("half_to_one", F),
+                    ("uniform", P),
+                    ("round_robin", P),
+                )
+                for seed in range(3)
+            )
+        )
+        assert suspects(items) == [Suspect((("fullest expert over 16 rows", "yes"),), 6, 6)]
+
+
+class TestGroupTraits:
+    def test_of_group_sizes(self):
+        traits = group_traits("T65-H8-I8-E3-K1-fp32/group_sizes:64+0+1/random/contiguous/0")
+        assert traits["fullest expert over 32 rows"] == "yes"
+        assert traits["fullest expert over 64 rows"] == "no"
+        assert (traits["idle experts"], traits["masked ids"]) == ("yes", "no")
+
+    def test_of_masked_ids(self):
+        traits = group_traits("T9-H8-I8-E2-K1-fp32/masked_group_sizes:5+3/random/contiguous/0")
+        assert (traits["idle experts"], traits["masked ids"]) == ("no", "yes")
+
+    @pytest.mark.parametrize(
+        "case_id", ["route-T5-E8-K2-softmax-fp32/ties/0", "T5-E8/of/another/version/0"]
+    )
+    def test_of_what_has_no_groups(self, case_id):
+        assert group_traits(case_id) == {}
 
 
 class TestHistogram:

@@ -2,7 +2,8 @@
 
 Reads a file of ``moe_dispatch_bench`` and writes, beside it, a table as Markdown and a plot a shape
 as SVG. A layer must move the bytes of the experts that are active, and multiply 6 T K H I times:
-whichever takes longer at the measured rates is the time predicted.
+whichever takes longer at the measured rates is the time predicted. Beside it stands what one launch
+takes that only reads as many bytes.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ class Measurement:
     contender: str
     seconds: float
     streaming_seconds: float
+    read_seconds: float
     dense_seconds: float
     bytes: float
     flops: float
@@ -52,9 +54,10 @@ def table(measurements: Iterable[Measurement]) -> str:
     cells = {(row.shape, row.routing, row.tokens, row.contender): row for row in measurements}
     others = sorted({name for *_, name in cells} - {SUBJECT})
     lines = [
-        "| shape | routing | tokens | GB | TFLOP | streaming, us | dense, us | moe_dispatch, us "
-        f"| of the longer | {' | '.join(f'{name}, times' for name in others)} |",
-        f"|---|---|--:|--:|--:|--:|--:|--:|--:|{'--:|' * len(others)}",
+        "| shape | routing | tokens | GB | TFLOP | streaming, us | one read, us | dense, us "
+        "| moe_dispatch, us | of the longer "
+        f"| {' | '.join(f'{name}, times' for name in others)} |",
+        f"|---|---|--:|--:|--:|--:|--:|--:|--:|--:|{'--:|' * len(others)}",
     ]
     for (shape, routing, tokens, contender), row in cells.items():
         if contender != SUBJECT:
@@ -63,8 +66,9 @@ def table(measurements: Iterable[Measurement]) -> str:
         ratios = [f"{other.seconds / row.seconds:.2f}" if other else "" for other in beside]
         lines.append(
             f"| {shape} | {routing} | {tokens} | {row.bytes / 1e9:.2f} | {row.flops / 1e12:.3f} "
-            f"| {row.streaming_seconds * 1e6:.0f} | {row.dense_seconds * 1e6:.0f} "
-            f"| {row.seconds * 1e6:.0f} | {row.predicted_seconds / row.seconds:.2f} "
+            f"| {row.streaming_seconds * 1e6:.0f} | {row.read_seconds * 1e6:.0f} "
+            f"| {row.dense_seconds * 1e6:.0f} | {row.seconds * 1e6:.0f} "
+            f"| {row.predicted_seconds / row.seconds:.2f} "
             f"| {' | '.join(ratios)} |"
         )
     return "\n".join(lines) + "\n"
@@ -86,8 +90,10 @@ def plot(shape: str, measurements: Iterable[Measurement], path: Path) -> None:
     limits = [row for row in rows if row.contender == SUBJECT]
     tokens = [row.tokens for row in limits]
     streaming = [row.streaming_seconds * 1e6 for row in limits]
+    reading = [row.read_seconds * 1e6 for row in limits]
     dense = [row.dense_seconds * 1e6 for row in limits]
-    axes.plot(tokens, streaming, "k--", label="reading the active experts once")
+    axes.plot(tokens, streaming, "k--", label="the active experts' bytes at full rate")
+    axes.plot(tokens, reading, "k-.", label="one launch that only reads as many")
     axes.plot(tokens, dense, "k:", label="dense products of as many FLOPs")
     axes.grid(visible=True, which="major", alpha=0.3)
     axes.legend()

@@ -1,7 +1,8 @@
 """Search for tiles: ``python -m moe_dispatch_bench.tune --shapes Mixtral-8x7B --tokens 1 2048``.
 
 Times each product of moe_dispatch alone, in a replayed graph, for every candidate tile that suits
-the rows per expert, and writes one JSON line per candidate. The entries of ``tile_config.py`` are
+the rows per expert, and writes one JSON line per candidate. A candidate is compiled for one height,
+or for all those of the entry in ``tile_config.py`` that serves so many rows now. The entries are
 chosen from such files. Candidates are compiled beforehand by many processes.
 """
 
@@ -26,46 +27,69 @@ from moe_dispatch.down import plan_down
 from moe_dispatch.gate_up import plan_gate_up
 from moe_dispatch.gemv import plan_gemv_down, plan_gemv_gate_up
 from moe_dispatch.schedule import max_tiles, plan_schedule
+from moe_dispatch.target import architecture
 from moe_dispatch.tensor_spec import TensorSpec
-from moe_dispatch.tile_config import GemmTile, GemvTile, TileConfig
-from moe_dispatch_bench.timing import graph_seconds
+from moe_dispatch.tile_config import GemmTile, GemvTile, TileConfig, select_tiles
+from moe_dispatch_bench.timing import seconds_in_turns
 from moe_dispatch_bench.workload import Batch, Layer, Shape, make_batch, make_layer, model_shape
 
-_STAGES = (3, 4, 5)
+_HEIGHTS = (16, 32, 64, 128, 160)
+_STAGES = (2, 3, 4, 5)
 _PRODUCTS = {"gate_up": 2, "down": 1}  # and how many weight tiles each loads per step
 _SHARED_MEMORY = 227 * 1024  # of one sm_90 block
+_ROUNDS = 4
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """One tile of one of the two products; height is 1 for matrix-vector products."""
+    """One tile of one of the two products; the height is 1 for matrix-vector products."""
 
     product: str
-    height: int
+    heights: tuple[int, ...]
     tile: GemmTile | GemvTile
 
 
-def candidates(rows_per_expert: float, num_tokens: int) -> Iterator[Candidate]:
-    """Tiles worth trying for a mean number of rows per expert."""
+def candidates(shape: Shape, num_tokens: int) -> Iterator[Candidate]:
+    """Tiles worth trying for the mean number of rows per expert."""
     if num_tokens == 1:
         yield from _gemv_candidates()
-    heights = [
-        height
-        for height in (16, 32, 64, 128, 160)
-        if height >= min(rows_per_expert / 2, 64) and height <= max(4 * rows_per_expert, 16)
+    rows = num_tokens * shape.top_k / shape.num_experts
+    single = [
+        (height,)
+        for height in _HEIGHTS
+        if height >= min(rows / 2, 64) and height <= max(4 * rows, 16)
     ]
-    for name, height, by_descriptor in product(_PRODUCTS, heights, (False, True)):
+    choices = dict.fromkeys([*single, _heights_of_table(shape, num_tokens)])
+    for name, heights, by_descriptor in product(_PRODUCTS, choices, (False, True)):
         operands = _PRODUCTS[name]
         for block_n, block_k, warps in product((64, 128, 256), (64, 128, 256), (4, 8)):
-            stage_bytes = 2 * block_k * (height + operands * block_n)
-            accumulators = operands * height * block_n / (32 * warps)
-            fitting = [count for count in _STAGES if stage_bytes * count <= _SHARED_MEMORY]
-            if stage_bytes < 12 * 1024 or not 4 <= accumulators <= 160:
+            stage_bytes = [2 * block_k * (height + operands * block_n) for height in heights]
+            accumulators = [operands * height * block_n / (32 * warps) for height in heights]
+            most_stages = [_SHARED_MEMORY // size for size in stage_bytes]
+            if stage_bytes[0] < 12 * 1024 or most_stages[-1] < _STAGES[0]:
                 continue
-            group = 1 if height <= 32 else 8
-            for stages in fitting[-2:]:
-                tile = GemmTile(block_n, block_k, group, warps, (stages,), by_descriptor)
-                yield Candidate(name, height, tile)
+            if accumulators[0] < 4 or accumulators[-1] > 160:
+                continue
+            group = 1 if heights[-1] <= 32 else 8
+            fitting = dict.fromkeys(
+                tuple(min(stages, most) for most in most_stages) for stages in _STAGES
+            )
+            for stages in list(fitting)[-2:]:
+                tile = GemmTile(block_n, block_k, group, warps, stages, by_descriptor)
+                yield Candidate(name, heights, tile)
+
+
+def _heights_of_table(shape: Shape, num_tokens: int) -> tuple[int, ...]:
+    tiles = select_tiles(
+        arch=architecture(torch.device("cuda")),
+        element_size=2,
+        num_slots=num_tokens * shape.top_k,
+        num_experts=shape.num_experts,
+        hidden_size=shape.hidden_size,
+        intermediate_size=shape.intermediate_size,
+        batch_invariant=False,
+    )
+    return tiles.heights
 
 
 def _gemv_candidates() -> Iterator[Candidate]:
@@ -74,7 +98,7 @@ def _gemv_candidates() -> Iterator[Candidate]:
     ):
         elements = _PRODUCTS[name] * block_n * block_k / (32 * warps)
         if 16 <= elements <= 128:
-            yield Candidate(name, 1, GemvTile(block_n, block_k, warps))
+            yield Candidate(name, (1,), GemvTile(block_n, block_k, warps))
 
 
 def main() -> None:
@@ -90,7 +114,7 @@ def main() -> None:
         (candidate, shape.top_k)
         for shape in shapes
         for tokens in options.tokens
-        for candidate in candidates(tokens * shape.top_k / shape.num_experts, tokens)
+        for candidate in candidates(shape, tokens)
     }
     _compile_all(sorted(wanted, key=str))
     print(f"{len(wanted)} candidates compiled", flush=True)
@@ -108,8 +132,8 @@ def _search(layer: Layer, tokens: int, output: Path, deadline: float) -> None:
         make_batch(shape, tokens, routing="uniform", dtype=torch.bfloat16, seed=seed)
         for seed in range(4 if tokens <= 256 else 1)
     ]
-    best: dict[tuple[str, int], tuple[float, Candidate]] = {}
-    for candidate in candidates(tokens * shape.top_k / shape.num_experts, tokens):
+    best: dict[tuple[str, tuple[int, ...]], tuple[float, Candidate]] = {}
+    for candidate in candidates(shape, tokens):
         if time.monotonic() > deadline:
             print("out of time")
             return
@@ -123,26 +147,27 @@ def _search(layer: Layer, tokens: int, output: Path, deadline: float) -> None:
             "shape": shape.name,
             "tokens": tokens,
             "product": candidate.product,
-            "height": candidate.height,
+            "heights": candidate.heights,
             **candidate.tile._asdict(),
             "seconds": seconds,
         }
         with output.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
-        key = (candidate.product, candidate.height)
+        key = (candidate.product, candidate.heights)
         best[key] = min(best.get(key, (seconds, candidate)), (seconds, candidate))
-    for (name, height), (seconds, candidate) in sorted(best.items()):
-        print(f"{shape.name} {tokens} {name} {height}: {seconds * 1e6:.1f} us {candidate.tile}")
+    for (name, heights), (seconds, candidate) in sorted(best.items()):
+        print(f"{shape.name} {tokens} {name} {heights}: {seconds * 1e6:.1f} us {candidate.tile}")
 
 
 def _seconds(candidate: Candidate, layer: Layer, batches: list[Batch]) -> float:
-    return graph_seconds([_call(candidate, layer, batch) for batch in batches], replays=8)
+    calls = [_call(candidate, layer, batch) for batch in batches]
+    return seconds_in_turns({candidate: calls}, least_rounds=_ROUNDS)[candidate]
 
 
 def _call(candidate: Candidate, layer: Layer, batch: Batch) -> Callable[[], torch.Tensor]:
     """The candidate's product alone, its schedule and its input made beforehand."""
     x, ids, weights = batch.hidden_states, batch.topk_ids, batch.topk_weights
-    h = torch.randn((ids.numel(), layer.shape.intermediate_size), device="cuda").to(x.dtype)
+    h = torch.randn((ids.numel(), layer.shape.intermediate_size), device=x.device).to(x.dtype)
     of_x, of_h, of_ids, of_gate_up, of_down = map(
         TensorSpec.of, (x, h, ids, layer.gate_up_proj, layer.down_proj)
     )
@@ -153,7 +178,7 @@ def _call(candidate: Candidate, layer: Layer, batch: Batch) -> Callable[[], torc
             return partial(run, x, layer.gate_up_proj, ids)
         run = plan_gemv_down(of_down, of_ids, TensorSpec.of(weights), tile=tile)
         return partial(run, h, layer.down_proj, ids, weights)
-    tiles = TileConfig((candidate.height,), tile, tile)
+    tiles = TileConfig(candidate.heights, tile, tile)
     num_experts = layer.shape.num_experts
     most_tiles = max_tiles(num_slots=ids.numel(), num_experts=num_experts, block_m=tiles.block_m)
     schedule = plan_schedule(

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import torch
 
+from moe_dispatch.target import device_type
+
 MODELS = Path(__file__).resolve().parents[3] / "fixtures" / "models"
 ROUTINGS = ("uniform", "zipf", "same_experts", "half_to_one", "one_each")
 
@@ -55,9 +57,9 @@ def make_layer(shape: Shape, dtype: torch.dtype) -> Layer:
     """Random weights that give outputs of order one."""
     hidden, intermediate = shape.hidden_size, shape.intermediate_size
     size = (shape.num_experts, 2 * intermediate, hidden)
-    gate_up = torch.empty(size, dtype=dtype, device="cuda").normal_(std=2 * hidden**-0.5)
+    gate_up = torch.empty(size, dtype=dtype, device=device_type()).normal_(std=2 * hidden**-0.5)
     size = (shape.num_experts, hidden, intermediate)
-    down = torch.empty(size, dtype=dtype, device="cuda").normal_(std=intermediate**-0.5)
+    down = torch.empty(size, dtype=dtype, device=device_type()).normal_(std=intermediate**-0.5)
     return Layer(shape, gate_up, down)
 
 
@@ -78,11 +80,11 @@ def make_batch(
     shape: Shape, num_tokens: int, *, routing: str, dtype: torch.dtype, seed: int
 ) -> Batch:
     """A batch routed as ``routing`` says; another seed gives other tokens and other experts."""
-    generator = torch.Generator(device="cuda").manual_seed(seed)
+    generator = torch.Generator(device=device_type()).manual_seed(seed)
     experts, top_k = shape.num_experts, shape.top_k
-    finish = torch.rand((num_tokens, experts), generator=generator, device="cuda")
+    finish = torch.rand((num_tokens, experts), generator=generator, device=device_type())
     if routing == "zipf":  # a race in which rank r runs at speed 1/r
-        finish = -torch.log(finish) * torch.arange(1, experts + 1, device="cuda")
+        finish = -torch.log(finish) * torch.arange(1, experts + 1, device=device_type())
     elif routing == "same_experts":
         finish = finish[:1].expand(num_tokens, experts)
     elif routing == "half_to_one":
@@ -91,9 +93,11 @@ def make_batch(
         raise ValueError(f"routing {routing!r} is unknown; allowed: {', '.join(ROUTINGS)}")
     ids = finish.argsort(dim=1)[:, :top_k].to(torch.int32).contiguous()
     if routing == "one_each":  # slots dealt out in turn, so that every expert gets as many
-        ids = (torch.arange(num_tokens * top_k, device="cuda") % experts).view(ids.shape).int()
+        ids = (
+            (torch.arange(num_tokens * top_k, device=device_type()) % experts).view(ids.shape).int()
+        )
     hidden_states = torch.randn(
-        (num_tokens, shape.hidden_size), generator=generator, device="cuda"
+        (num_tokens, shape.hidden_size), generator=generator, device=device_type()
     ).to(dtype)
-    weights = torch.rand((num_tokens, top_k), generator=generator, device="cuda") + 0.1
+    weights = torch.rand((num_tokens, top_k), generator=generator, device=device_type()) + 0.1
     return Batch(hidden_states, ids, weights / weights.sum(dim=1, keepdim=True))

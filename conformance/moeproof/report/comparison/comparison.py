@@ -10,6 +10,7 @@ from statistics import median
 from moeproof.report.comparison.error_class import ErrorClass, equal_bits, error_class
 from moeproof.report.comparison.pairing import VerdictPair, pair_reports
 from moeproof.report.identity import Difference, differences
+from moeproof.report.page.traits import BROKEN
 from moeproof.report.report import Report
 from moeproof.verdict import Outcome, Verdict
 
@@ -141,6 +142,7 @@ class Comparison:
         first, second: A and B.
         metadata_differences: in what they were made differently.
         pairs: verdicts compared. same_outcomes: how many had the same outcome.
+        broken_in_both: how many of these are FAIL or ERROR; they do not part the runs.
         changes: verdicts that changed. exact_cases: compared bit for bit.
         bit_differences: those that are not equal.
         rounding_differences: dtypes in which no rounding profile fits both.
@@ -153,6 +155,7 @@ class Comparison:
     metadata_differences: tuple[Difference, ...]
     pairs: int
     same_outcomes: int
+    broken_in_both: int
     changes: tuple[VerdictChange, ...]
     exact_cases: int
     bit_differences: tuple[BitDifference, ...]
@@ -198,8 +201,9 @@ class Comparison:
         shown = [group.dtype for group in self.dtypes if not group.is_judged]
         errors = f"errors judged in {', '.join(judged) or 'no dtype'}"
         errors += f", shown in {', '.join(shown)}" if shown else ""
+        broken = f", {self.broken_in_both:,} of them FAIL or ERROR" if self.broken_in_both else ""
         return (
-            f"{self.same_outcomes:,} of {self.pairs:,} verdicts have the same outcome; "
+            f"{self.same_outcomes:,} of {self.pairs:,} verdicts have the same outcome{broken}; "
             f"{self.exact_cases:,} exact outputs were compared bit for bit; {errors}."
         )
 
@@ -212,14 +216,15 @@ def compare_reports(first: Report, second: Report) -> Comparison:
             that was judged; the message names what differs.
     """
     pairs = pair_reports(first, second)
-    same = sum(pair.first.outcome is pair.second.outcome for pair in pairs)
+    same = [pair.first.outcome for pair in pairs if pair.first.outcome is pair.second.outcome]
     exact = [pair for pair in pairs if pair.is_exact and _bits(pair) is not None]
     return Comparison(
         first=first,
         second=second,
         metadata_differences=tuple(differences(first.metadata, second.metadata)),
         pairs=len(pairs),
-        same_outcomes=same,
+        same_outcomes=len(same),
+        broken_in_both=sum(outcome in BROKEN for outcome in same),
         changes=tuple(_changes(pairs)),
         exact_cases=len(exact),
         bit_differences=tuple(_bit_differences(exact)),

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
+from moeproof.report.page.group_traits import group_traits
 from moeproof.report.page.traits import Judged
 from moeproof.verdict import Outcome
 
@@ -40,6 +41,8 @@ def suspects(judged: Sequence[Judged]) -> list[Suspect]:
     Each time the one or two traits with the highest F1 score, then the same for the verdicts that
     do not have them, so that every failure is counted once.
     """
+    if not any(item.broken for item in judged):
+        return []
     left = _tally(judged)
     found: list[Suspect] = []
     while len(found) < _MOST and (best := _best(left)) is not None:
@@ -66,7 +69,8 @@ def _tally(judged: Iterable[Judged]) -> Tally:
 
 
 def _traits(item: Judged) -> Iterable[Trait]:
-    return {"check": item.verdict.check, **item.traits.named}.items()
+    of_routing = group_traits(item.verdict.case_id)
+    return {"check": item.verdict.check, **item.traits.named, **of_routing}.items()
 
 
 def _best(tally: Tally) -> Suspect | None:
@@ -77,13 +81,20 @@ def _best(tally: Tally) -> Suspect | None:
             broken[suspect] += counts["broken"]
             judged[suspect] += counts["judged"]
     all_broken = sum(counts["broken"] for counts in tally.values())
+    all_judged = sum(counts["judged"] for counts in tally.values())
+
+    def tells(suspect: tuple[Trait, ...]) -> bool:
+        """Failures are more frequent with it, and at least half of what passed has it not."""
+        passed = judged[suspect] - broken[suspect]
+        more_frequent = broken[suspect] * all_judged > all_broken * judged[suspect]
+        return more_frequent and 2 * passed <= all_judged - all_broken
 
     def rank(suspect: tuple[Trait, ...]) -> tuple[float, int, tuple[Trait, ...]]:
         """F1, the harmonic mean of both shares; of equals the simpler, then by name."""
         f1 = 2 * broken[suspect] / (judged[suspect] + all_broken)
         return -f1, len(suspect), suspect
 
-    best = min((suspect for suspect in broken if broken[suspect]), key=rank, default=None)
+    best = min(filter(tells, broken), key=rank, default=None)
     return None if best is None else Suspect(best, broken[best], judged[best])
 
 
