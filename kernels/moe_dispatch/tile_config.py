@@ -6,7 +6,6 @@ shape always runs the same code.
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import NamedTuple
 
 from .sizes import cdiv, next_power_of_2
@@ -127,10 +126,10 @@ _GEMV_EXPERTS_PER_SLOT = 4
 """Matrix-vector products read an expert once for each of its slots: few slots may share one."""
 
 _PERSISTENT_UP_TO = 6
-"""Elements of a row of h for each row an expert has on average, up to which the persistent kernel is
-the faster one. It saves the same part of a second a tile, which is more of a tile's time the shorter
-its rows; without tails it multiplies half a tile more an expert, which is less the more rows there
-are. Measured on an H200."""
+"""Elements of a row of h for each row an expert has on average, up to which the persistent kernel
+is the faster one. It saves the same time a tile, which is more of a tile's time the shorter its
+rows; without tails it multiplies half a tile more an expert, which is less the more rows there are.
+Measured on an H200."""
 
 _Rows = dict[int, TileConfig]
 """From the largest mean number of rows per expert that a config is meant for, to the config."""
@@ -244,7 +243,6 @@ _BATCH_INVARIANT_ROWS = 64
 """
 
 
-@lru_cache(maxsize=4096)
 def select_tiles(
     *,
     arch: str,

@@ -95,7 +95,7 @@ def call_everything(arch: str) -> None:
     def call(
         tokens: int, dtype: torch.dtype, router_dtype: torch.dtype, *, allow_tf32: bool = False
     ) -> None:
-        hidden, intermediate = 1024, 256
+        hidden, intermediate = 1024, 512
         fused_moe(
             torch.zeros(tokens, hidden, dtype=dtype),
             torch.zeros(num_experts, hidden, dtype=router_dtype),
@@ -106,7 +106,8 @@ def call_everything(arch: str) -> None:
         )
 
     for dtype in (torch.bfloat16, torch.float32):
-        for rows in configs(arch=arch, element_size=dtype.itemsize):
+        # With many rows an expert, those of h are short or, for 64, long.
+        for rows in (*configs(arch=arch, element_size=dtype.itemsize), 64):
             call(min(rows, 1100) * num_experts // top_k, dtype, dtype)
     for dtype in (torch.bfloat16, torch.float32):
         call(1, dtype, dtype)
