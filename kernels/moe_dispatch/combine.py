@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from collections.abc import Callable
 
 import torch
 import triton
 import triton.language as tl
 
-from .launch import LAUNCHES_KEPT, Launch
+from .launch import Launch
 from .numerics import round_to, to_float32
 from .sizes import cdiv, next_power_of_2
 from .target import INTERPRETED
+from .tensor_spec import TensorSpec
 
 _MAX_BLOCK_H = 1024
 _BLOCK_T = 16 if INTERPRETED else 1
@@ -67,40 +68,18 @@ def combine_kernel(
     )
 
 
-def combine(
-    y: torch.Tensor, topk_ids: torch.Tensor, topk_weights: torch.Tensor, *, num_experts: int
-) -> torch.Tensor:
-    """(T, H) in y's dtype from y (T * K, H), `down`'s result; topk_ids and topk_weights: (T, K)."""
+def plan_combine(
+    y: TensorSpec, topk_ids: TensorSpec, topk_weights: TensorSpec, *, num_experts: int
+) -> Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]:
+    """Plan of (T, H) in y's dtype from y (T * K, H), `down`'s result, ids and weights (T, K)."""
     hidden_size = y.shape[1]
-    out = y.new_empty((topk_ids.shape[0], hidden_size))
-    launch = _launch(
-        y.device,
-        (y.dtype, topk_ids.dtype, topk_weights.dtype),
-        topk_ids.shape,
-        hidden_size,
-        (*topk_ids.stride(), *topk_weights.stride()),
-        num_experts,
-    )
-    launch(y, topk_ids, topk_weights, out)
-    return out
-
-
-@lru_cache(maxsize=LAUNCHES_KEPT)
-def _launch(
-    device: torch.device,
-    dtypes: tuple[torch.dtype, ...],
-    ids_shape: torch.Size,
-    hidden_size: int,
-    strides: tuple[int, ...],
-    num_experts: int,
-) -> Launch:
-    num_tokens, top_k = ids_shape
+    num_tokens, top_k = topk_ids.shape
     block_h = min(_MAX_BLOCK_H, next_power_of_2(hidden_size))
     column_blocks = cdiv(hidden_size, block_h)
-    return Launch(
+    launch = Launch(
         combine_kernel,
         cdiv(num_tokens, _BLOCK_T) * column_blocks,
-        (num_tokens, column_blocks, hidden_size, *strides),
+        (num_tokens, column_blocks, hidden_size, *topk_ids.strides, *topk_weights.strides),
         {
             "NUM_EXPERTS": num_experts,
             "TOP_K": top_k,
@@ -109,3 +88,12 @@ def _launch(
             "UNROLL": min(top_k, _UNROLL),
         },
     )
+
+    def combine(
+        y: torch.Tensor, topk_ids: torch.Tensor, topk_weights: torch.Tensor
+    ) -> torch.Tensor:
+        out = y.new_empty(num_tokens, hidden_size)
+        launch(y, topk_ids, topk_weights, out)
+        return out
+
+    return combine

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from collections.abc import Callable
 
 import torch
 import triton
 import triton.language as tl
 
-from .launch import LAUNCHES_KEPT, Launch, takes_descriptor
+from .launch import Launch, takes_descriptor
 from .numerics import dot_accumulate, round_to
-from .schedule import Schedule, load_slots, load_tile, tile_of_program
+from .schedule import load_slots, load_tile, tile_of_program
 from .sizes import cdiv
 from .target import device_function
+from .tensor_spec import TensorSpec
 from .tile_config import TileConfig
 
 
@@ -180,7 +181,7 @@ def down_kernel(
     num_tiles = tl.load(schedule_ptr)
     if tl.program_id(0) >= num_tiles * column_tiles:
         return
-    tile, column = tile_of_program(num_tiles, column_tiles, GROUP_M)
+    tile, column = tile_of_program(tl.program_id(0), num_tiles, column_tiles, GROUP_M)
     expert, first_row, end_row = load_tile(schedule_ptr, tile, max_tiles)
     rows = end_row - first_row
     for i in tl.static_range(len(HEIGHTS)):
@@ -209,54 +210,32 @@ def down_kernel(
             )
 
 
-def down(
-    h: torch.Tensor,
-    down_proj: torch.Tensor,
-    schedule: Schedule,
+def plan_down(
+    h: TensorSpec,
+    down_proj: TensorSpec,
     *,
-    tiles: TileConfig,
-    allow_tf32: bool,
-) -> torch.Tensor:
-    """y (T * K, H) in h's dtype, one row per slot, in slot order.
-
-    h: (T * K, I), `gate_up`'s result. down_proj: (E, H, I). Rows of slots that the schedule leaves
-    out stay unwritten.
-    """
-    tile = tiles.down
-    y = h.new_empty((schedule.num_slots, down_proj.shape[1]))
-    launch = _launch(
-        h.device,
-        h.dtype,
-        down_proj.shape,
-        down_proj.stride(),
-        schedule.max_tiles,
-        tiles,
-        tile.by_descriptor and takes_descriptor(down_proj) and takes_descriptor(h),
-        allow_tf32,
-    )
-    launch(h, h, down_proj, y, schedule.buffer)
-    return y
-
-
-@lru_cache(maxsize=LAUNCHES_KEPT)
-def _launch(
-    device: torch.device,
-    dtype: torch.dtype,
-    w_shape: torch.Size,
-    w_strides: tuple[int, ...],
     max_tiles: int,
     tiles: TileConfig,
-    by_descriptor: bool,
     allow_tf32: bool,
-) -> Launch:
+) -> Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]:
+    """Plan of y (T * K, H) from h (T * K, I), down_proj (E, H, I) and a schedule.
+
+    h: `gate_up`'s result. y has h's dtype and its rows in slot order; those of slots that the
+    schedule leaves out stay unwritten. max_tiles: the schedule's.
+    """
     tile = tiles.down
-    _, hidden_size, intermediate_size = w_shape
+    num_slots = h.shape[0]
+    _, hidden_size, intermediate_size = down_proj.shape
     column_tiles = cdiv(hidden_size, tile.block_n)
-    blocks = {1: [tiles.block_m, tile.block_k], 2: [tile.block_n, tile.block_k]}
-    return Launch(
+    by_descriptor = tile.by_descriptor and takes_descriptor(down_proj) and takes_descriptor(h)
+    blocks = {
+        1: (h, [tiles.block_m, tile.block_k]),
+        2: (down_proj, [tile.block_n, tile.block_k]),
+    }
+    launch = Launch(
         down_kernel,
         max_tiles * column_tiles,
-        (max_tiles, column_tiles, intermediate_size, hidden_size, *w_strides),
+        (max_tiles, column_tiles, intermediate_size, hidden_size, *down_proj.strides),
         {
             "HEIGHTS": tiles.heights,
             "BLOCK_M": tiles.block_m,
@@ -273,3 +252,10 @@ def _launch(
         blocks=blocks if by_descriptor else None,
         **tile.options,
     )
+
+    def down(h: torch.Tensor, down_proj: torch.Tensor, schedule: torch.Tensor) -> torch.Tensor:
+        y = h.new_empty(num_slots, hidden_size)
+        launch(h, h, down_proj, y, schedule)
+        return y
+
+    return down

@@ -9,18 +9,19 @@ has the same bits in a tile of any height.
 
 from __future__ import annotations
 
-from functools import lru_cache
+from collections.abc import Callable
 
 import torch
 import triton
 import triton.language as tl
 
 from .activation import swiglu
-from .launch import LAUNCHES_KEPT, Launch, takes_descriptor
+from .launch import Launch, takes_descriptor
 from .numerics import dot_accumulate, round_to
-from .schedule import Schedule, load_slots, load_tile, tile_of_program
+from .schedule import load_slots, load_tile, tile_of_program
 from .sizes import cdiv
 from .target import device_function
+from .tensor_spec import TensorSpec
 from .tile_config import TileConfig
 
 
@@ -197,7 +198,7 @@ def gate_up_kernel(
     num_tiles = tl.load(schedule_ptr)
     if tl.program_id(0) >= num_tiles * column_tiles:
         return
-    tile, column = tile_of_program(num_tiles, column_tiles, GROUP_M)
+    tile, column = tile_of_program(tl.program_id(0), num_tiles, column_tiles, GROUP_M)
     expert, first_row, end_row = load_tile(schedule_ptr, tile, max_tiles)
     rows = end_row - first_row
     for i in tl.static_range(len(HEIGHTS)):
@@ -226,58 +227,37 @@ def gate_up_kernel(
             )
 
 
-def gate_up(
-    hidden_states: torch.Tensor,
-    gate_up_proj: torch.Tensor,
-    schedule: Schedule,
+def plan_gate_up(
+    hidden_states: TensorSpec,
+    gate_up_proj: TensorSpec,
     *,
-    top_k: int,
-    tiles: TileConfig,
-    allow_tf32: bool,
-) -> torch.Tensor:
-    """h (T * K, I) in hidden_states' dtype, one row per scheduled slot, in schedule order.
-
-    hidden_states: (T, H). gate_up_proj: (E, 2I, H). Rows past the scheduled ones stay unwritten.
-    """
-    intermediate_size = gate_up_proj.shape[1] // 2
-    h = hidden_states.new_empty((schedule.num_slots, intermediate_size))
-    launch = _launch(
-        hidden_states.device,
-        hidden_states.dtype,
-        hidden_states.stride(),
-        gate_up_proj.shape,
-        gate_up_proj.stride(),
-        schedule.max_tiles,
-        top_k,
-        tiles,
-        tiles.gate_up.by_descriptor and takes_descriptor(gate_up_proj),
-        allow_tf32,
-    )
-    launch(hidden_states, gate_up_proj, h, schedule.buffer)
-    return h
-
-
-@lru_cache(maxsize=LAUNCHES_KEPT)
-def _launch(
-    device: torch.device,
-    dtype: torch.dtype,
-    x_strides: tuple[int, ...],
-    w_shape: torch.Size,
-    w_strides: tuple[int, ...],
     max_tiles: int,
     top_k: int,
     tiles: TileConfig,
-    by_descriptor: bool,
     allow_tf32: bool,
-) -> Launch:
+) -> Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]:
+    """Plan of h (T * K, I) from hidden_states (T, H), gate_up_proj (E, 2I, H) and a schedule.
+
+    h has hidden_states' dtype and one row per scheduled slot, in schedule order; rows past those
+    stay unwritten. max_tiles: the schedule's.
+    """
     tile = tiles.gate_up
-    _, gate_up_rows, hidden_size = w_shape
+    num_slots = hidden_states.shape[0] * top_k
+    _, gate_up_rows, hidden_size = gate_up_proj.shape
     intermediate_size = gate_up_rows // 2
     column_tiles = cdiv(intermediate_size, tile.block_n)
-    return Launch(
+    by_descriptor = tile.by_descriptor and takes_descriptor(gate_up_proj)
+    launch = Launch(
         gate_up_kernel,
         max_tiles * column_tiles,
-        (max_tiles, column_tiles, hidden_size, intermediate_size, *x_strides, *w_strides),
+        (
+            max_tiles,
+            column_tiles,
+            hidden_size,
+            intermediate_size,
+            *hidden_states.strides,
+            *gate_up_proj.strides,
+        ),
         {
             "TOP_K": top_k,
             "HEIGHTS": tiles.heights,
@@ -292,6 +272,15 @@ def _launch(
             "WEIGHT_EVICTION": tiles.weight_eviction,
             "ALLOW_TF32": allow_tf32,
         },
-        blocks={1: [tile.block_n, tile.block_k]} if by_descriptor else None,
+        blocks={1: (gate_up_proj, [tile.block_n, tile.block_k])} if by_descriptor else None,
         **tile.options,
     )
+
+    def gate_up(
+        hidden_states: torch.Tensor, gate_up_proj: torch.Tensor, schedule: torch.Tensor
+    ) -> torch.Tensor:
+        h = hidden_states.new_empty(num_slots, intermediate_size)
+        launch(hidden_states, gate_up_proj, h, schedule)
+        return h
+
+    return gate_up

@@ -6,17 +6,18 @@ straight from memory to registers, and `down` adds up a token's experts itself: 
 
 from __future__ import annotations
 
-from functools import lru_cache
+from collections.abc import Callable
 
 import torch
 import triton
 import triton.language as tl
 
 from .activation import swiglu
-from .launch import LAUNCHES_KEPT, Launch
+from .launch import Launch
 from .numerics import round_to, to_float32
 from .sizes import cdiv
 from .target import device_function
+from .tensor_spec import TensorSpec
 from .tile_config import GemvConfig, GemvTile
 
 _MAX_UNROLL = 8
@@ -166,96 +167,89 @@ def gemv_down_kernel(
     )
 
 
-def gemv_experts(
-    hidden_states: torch.Tensor,
-    gate_up_proj: torch.Tensor,
-    down_proj: torch.Tensor,
-    topk_ids: torch.Tensor,
-    topk_weights: torch.Tensor,
+def plan_gemv_experts(
+    hidden_states: TensorSpec,
+    gate_up_proj: TensorSpec,
+    down_proj: TensorSpec,
+    topk_ids: TensorSpec,
+    topk_weights: TensorSpec,
     *,
     config: GemvConfig,
-) -> torch.Tensor:
-    """`api.fused_experts` without its checks, each slot on its own."""
-    h = gemv_gate_up(hidden_states, gate_up_proj, topk_ids, config.gate_up)
-    return gemv_down(h, down_proj, topk_ids, topk_weights, config.down)
+) -> Callable[..., torch.Tensor]:
+    """Plan of `api.fused_experts`, each slot on its own."""
+    gate_up = plan_gemv_gate_up(hidden_states, gate_up_proj, topk_ids, tile=config.gate_up)
+    down = plan_gemv_down(down_proj, topk_ids, topk_weights, tile=config.down)
+
+    def gemv_experts(
+        hidden_states: torch.Tensor,
+        gate_up_proj: torch.Tensor,
+        down_proj: torch.Tensor,
+        topk_ids: torch.Tensor,
+        topk_weights: torch.Tensor,
+    ) -> torch.Tensor:
+        h = gate_up(hidden_states, gate_up_proj, topk_ids)
+        return down(h, down_proj, topk_ids, topk_weights)
+
+    return gemv_experts
 
 
-def gemv_gate_up(
-    hidden_states: torch.Tensor, gate_up_proj: torch.Tensor, topk_ids: torch.Tensor, tile: GemvTile
-) -> torch.Tensor:
-    """h (T * K, I) in hidden_states' dtype, one row per slot; those of ids outside are unwritten.
+def plan_gemv_gate_up(
+    hidden_states: TensorSpec, gate_up_proj: TensorSpec, topk_ids: TensorSpec, *, tile: GemvTile
+) -> Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]:
+    """Plan of h (T * K, I) from hidden_states (T, H), gate_up_proj (E, 2I, H) and topk_ids (T, K).
 
-    hidden_states: (T, H). gate_up_proj: (E, 2I, H). topk_ids: (T, K).
+    h has hidden_states' dtype and one row per slot; those of ids outside are unwritten.
     """
-    h = hidden_states.new_empty((topk_ids.numel(), gate_up_proj.shape[1] // 2))
-    launch = _gate_up_launch(
-        hidden_states.device,
-        (hidden_states.dtype, topk_ids.dtype),
-        topk_ids.shape,
-        gate_up_proj.shape,
-        (*hidden_states.stride(), *gate_up_proj.stride(), *topk_ids.stride()),
-        tile,
+    num_tokens, top_k = topk_ids.shape
+    num_experts, gate_up_rows, hidden_size = gate_up_proj.shape
+    num_slots, intermediate_size = num_tokens * top_k, gate_up_rows // 2
+    launch = Launch(
+        gemv_gate_up_kernel,
+        num_slots * cdiv(intermediate_size, tile.block_n),
+        (*hidden_states.strides, *gate_up_proj.strides, *topk_ids.strides),
+        _constants(hidden_size, intermediate_size, num_experts, top_k, tile),
+        num_warps=tile.num_warps,
     )
-    launch(hidden_states, gate_up_proj, topk_ids, h)
-    return h
+
+    def gemv_gate_up(
+        hidden_states: torch.Tensor, gate_up_proj: torch.Tensor, topk_ids: torch.Tensor
+    ) -> torch.Tensor:
+        h = hidden_states.new_empty(num_slots, intermediate_size)
+        launch(hidden_states, gate_up_proj, topk_ids, h)
+        return h
+
+    return gemv_gate_up
 
 
-def gemv_down(
-    h: torch.Tensor,
-    down_proj: torch.Tensor,
-    topk_ids: torch.Tensor,
-    topk_weights: torch.Tensor,
-    tile: GemvTile,
-) -> torch.Tensor:
-    """(T, H) in h's dtype from h (T * K, I), `gemv_gate_up`'s result, and down_proj (E, H, I).
+def plan_gemv_down(
+    down_proj: TensorSpec, topk_ids: TensorSpec, topk_weights: TensorSpec, *, tile: GemvTile
+) -> Callable[[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]:
+    """Plan of (T, H) from h (T * K, I), `gemv_gate_up`'s result, and down_proj (E, H, I).
 
-    topk_ids, topk_weights: (T, K).
+    topk_ids, topk_weights: (T, K). The result has h's dtype, which is down_proj's.
     """
-    out = h.new_empty((topk_ids.shape[0], down_proj.shape[1]))
-    launch = _down_launch(
-        h.device,
-        (h.dtype, topk_ids.dtype, topk_weights.dtype),
-        topk_ids.shape,
-        down_proj.shape,
-        (*down_proj.stride(), *topk_ids.stride(), *topk_weights.stride()),
-        tile,
+    num_tokens, top_k = topk_ids.shape
+    num_experts, hidden_size, intermediate_size = down_proj.shape
+    constants = _constants(hidden_size, intermediate_size, num_experts, top_k, tile)
+    launch = Launch(
+        gemv_down_kernel,
+        num_tokens * cdiv(hidden_size, tile.block_n),
+        (*down_proj.strides, *topk_ids.strides, *topk_weights.strides),
+        {**constants, "UNROLL": min(top_k, _MAX_UNROLL)},
+        num_warps=tile.num_warps,
     )
-    launch(h, down_proj, topk_ids, topk_weights, out)
-    return out
 
+    def gemv_down(
+        h: torch.Tensor,
+        down_proj: torch.Tensor,
+        topk_ids: torch.Tensor,
+        topk_weights: torch.Tensor,
+    ) -> torch.Tensor:
+        out = h.new_empty(num_tokens, hidden_size)
+        launch(h, down_proj, topk_ids, topk_weights, out)
+        return out
 
-@lru_cache(maxsize=LAUNCHES_KEPT)
-def _gate_up_launch(
-    device: torch.device,
-    dtypes: tuple[torch.dtype, ...],
-    ids_shape: torch.Size,
-    w_shape: torch.Size,
-    strides: tuple[int, ...],
-    tile: GemvTile,
-) -> Launch:
-    num_tokens, top_k = ids_shape
-    num_experts, gate_up_rows, hidden_size = w_shape
-    intermediate_size = gate_up_rows // 2
-    programs = num_tokens * top_k * cdiv(intermediate_size, tile.block_n)
-    constants = _constants(hidden_size, intermediate_size, num_experts, top_k, tile)
-    return Launch(gemv_gate_up_kernel, programs, strides, constants, num_warps=tile.num_warps)
-
-
-@lru_cache(maxsize=LAUNCHES_KEPT)
-def _down_launch(
-    device: torch.device,
-    dtypes: tuple[torch.dtype, ...],
-    ids_shape: torch.Size,
-    w_shape: torch.Size,
-    strides: tuple[int, ...],
-    tile: GemvTile,
-) -> Launch:
-    num_tokens, top_k = ids_shape
-    num_experts, hidden_size, intermediate_size = w_shape
-    programs = num_tokens * cdiv(hidden_size, tile.block_n)
-    constants = _constants(hidden_size, intermediate_size, num_experts, top_k, tile)
-    constants["UNROLL"] = min(top_k, _MAX_UNROLL)
-    return Launch(gemv_down_kernel, programs, strides, constants, num_warps=tile.num_warps)
+    return gemv_down
 
 
 def _constants(

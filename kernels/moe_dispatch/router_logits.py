@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from collections.abc import Callable
 
 import torch
 import triton
 import triton.language as tl
 
-from .launch import LAUNCHES_KEPT, Launch
+from .launch import Launch
 from .numerics import dot_accumulate, to_float32
 from .sizes import cdiv
 from .target import INTERPRETED
+from .tensor_spec import TensorSpec
 
 _SMALL_BLOCK = (16, 16, 64 if INTERPRETED else 256)
 """(BLOCK_T, BLOCK_E, bytes of a row in BLOCK_K elements): many programs even for one token."""
@@ -69,52 +70,33 @@ def router_logits_kernel(
     )
 
 
-def router_logits(
-    hidden_states: torch.Tensor, router_weight: torch.Tensor, *, batch_invariant: bool
-) -> torch.Tensor:
-    """(T, E) float32 from hidden_states (T, H) and router_weight (E, H).
+def plan_router_logits(
+    hidden_states: TensorSpec, router_weight: TensorSpec, *, batch_invariant: bool
+) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
+    """Plan of (T, E) float32 from hidden_states (T, H) and router_weight (E, H), T > 0.
 
     Operands of different dtypes are multiplied in float32.
     """
-    num_tokens = hidden_states.shape[0]
+    num_tokens, hidden_size = hidden_states.shape
     num_experts = router_weight.shape[0]
-    logits = torch.empty(
-        (num_tokens, num_experts), dtype=torch.float32, device=hidden_states.device
-    )
-    if num_tokens == 0:
-        return logits
-    launch = _launch(
-        hidden_states.device,
-        (hidden_states.dtype, router_weight.dtype),
-        hidden_states.shape,
-        num_experts,
-        (*hidden_states.stride(), *router_weight.stride()),
-        batch_invariant,
-    )
-    launch(hidden_states, router_weight, logits)
-    return logits
-
-
-@lru_cache(maxsize=LAUNCHES_KEPT)
-def _launch(
-    device: torch.device,
-    dtypes: tuple[torch.dtype, torch.dtype],
-    x_shape: torch.Size,
-    num_experts: int,
-    strides: tuple[int, ...],
-    batch_invariant: bool,
-) -> Launch:
-    num_tokens, hidden_size = x_shape
     large = num_tokens >= _LARGE_FROM and not batch_invariant
     block_t, block_e, block_bytes = _LARGE_BLOCK if large else _SMALL_BLOCK
-    return Launch(
+    element_size = max(hidden_states.dtype.itemsize, router_weight.dtype.itemsize)
+    launch = Launch(
         router_logits_kernel,
         cdiv(num_tokens, block_t) * cdiv(num_experts, block_e),
-        (num_tokens, hidden_size, *strides),
+        (num_tokens, hidden_size, *hidden_states.strides, *router_weight.strides),
         {
             "NUM_EXPERTS": num_experts,
             "BLOCK_T": block_t,
             "BLOCK_E": block_e,
-            "BLOCK_K": block_bytes // max(dtype.itemsize for dtype in dtypes),
+            "BLOCK_K": block_bytes // element_size,
         },
     )
+
+    def router_logits(hidden_states: torch.Tensor, router_weight: torch.Tensor) -> torch.Tensor:
+        logits = hidden_states.new_empty(num_tokens, num_experts, dtype=torch.float32)
+        launch(hidden_states, router_weight, logits)
+        return logits
+
+    return router_logits

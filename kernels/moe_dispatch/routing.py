@@ -6,17 +6,18 @@ result depends on that row alone.
 
 from __future__ import annotations
 
-from functools import lru_cache
+from collections.abc import Callable
 
 import torch
 import triton
 import triton.language as tl
 
-from .launch import LAUNCHES_KEPT, Launch
+from .launch import Launch
 from .numerics import to_float32
 from .routing_options import RoutingOptions
 from .sizes import cdiv, next_power_of_2
 from .target import INTERPRETED, device_function
+from .tensor_spec import TensorSpec
 
 _BLOCK_T = 16 if INTERPRETED else 4
 
@@ -204,58 +205,44 @@ def routing_kernel(
     tl.store(weights_ptr + out, weights, mask=is_slot)
 
 
-def choose_experts(
-    logits: torch.Tensor, options: RoutingOptions
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """`api.route` without its checks."""
-    num_tokens, top_k, bias = logits.shape[0], options.top_k, options.correction_bias
-    ids = torch.empty((num_tokens, top_k), dtype=torch.int32, device=logits.device)
-    weights = torch.empty((num_tokens, top_k), dtype=torch.float32, device=logits.device)
-    if num_tokens == 0:
-        return ids, weights
-    launch = _launch(
-        logits.device,
-        logits.dtype,
-        logits.shape,
-        logits.stride(),
-        None if bias is None else (bias.dtype, bias.stride(0)),
-        options if bias is None else options._replace(correction_bias=None),
-    )
-    launch(logits, logits if bias is None else bias, ids, weights)
-    return ids, weights
-
-
-@lru_cache(maxsize=LAUNCHES_KEPT)
-def _launch(
-    device: torch.device,
-    dtype: torch.dtype,
-    logits_shape: torch.Size,
-    logits_strides: tuple[int, ...],
-    bias: tuple[torch.dtype, int] | None,
-    options: RoutingOptions,
-) -> Launch:
-    num_tokens, num_experts = logits_shape
-    return Launch(
+def plan_routing(
+    logits: TensorSpec, bias: TensorSpec | None, options: RoutingOptions
+) -> Callable[[torch.Tensor, torch.Tensor | None], tuple[torch.Tensor, torch.Tensor]]:
+    """Plan of `api.route`: topk_ids and topk_weights (T, K) from logits (T, E) and bias (E,)."""
+    num_tokens, num_experts = logits.shape
+    top_k = options.top_k
+    launch = Launch(
         routing_kernel,
         cdiv(num_tokens, _BLOCK_T),
         (
             num_tokens,
             float(options.scaling_factor),
-            *logits_strides,
-            0 if bias is None else bias[1],
+            *logits.strides,
+            0 if bias is None else bias.strides[0],
         ),
         {
             "NUM_EXPERTS": num_experts,
-            "TOP_K": options.top_k,
+            "TOP_K": top_k,
             "SCORING": options.scoring,
             "RENORMALIZE": options.renormalize,
             "HAS_BIAS": bias is not None,
             "NUM_GROUPS": options.num_groups,
-            "TOPK_GROUPS": options.topk_groups,
+            "TOPK_GROUPS": options.groups_taking_part,
             "BLOCK_T": _BLOCK_T,
-            "BLOCK_K": next_power_of_2(options.top_k),
+            "BLOCK_K": next_power_of_2(top_k),
             "GROUPS": next_power_of_2(options.num_groups),
             "MEMBERS": next_power_of_2(num_experts // options.num_groups),
         },
         num_warps=4 if num_experts <= 1024 else 8,
     )
+
+    def choose_experts(
+        logits: torch.Tensor, bias: torch.Tensor | None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        ids = logits.new_empty(num_tokens, top_k, dtype=torch.int32)
+        weights = logits.new_empty(num_tokens, top_k, dtype=torch.float32)
+        if num_tokens:
+            launch(logits, logits if bias is None else bias, ids, weights)
+        return ids, weights
+
+    return choose_experts

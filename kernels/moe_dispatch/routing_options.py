@@ -4,40 +4,20 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import torch
-
 SCORINGS = ("softmax", "sigmoid")
 
 
 class RoutingOptions(NamedTuple):
-    """`api.route`'s options, where they are explained; `topk_groups` is resolved."""
+    """`api.route`'s options but its tensors; they are explained there."""
 
     top_k: int
     scoring: str
     renormalize: bool
-    correction_bias: torch.Tensor | None
     num_groups: int
-    topk_groups: int
+    topk_groups: int | None
     scaling_factor: float
 
-
-def routing_options(
-    top_k: int,
-    *,
-    scoring: str,
-    renormalize: bool,
-    correction_bias: torch.Tensor | None,
-    num_groups: int,
-    topk_groups: int | None,
-    scaling_factor: float,
-) -> RoutingOptions:
-    """The options with all groups taking part where none are counted out."""
-    return RoutingOptions(
-        top_k,
-        scoring,
-        renormalize,
-        correction_bias,
-        num_groups,
-        num_groups if topk_groups is None else topk_groups,
-        scaling_factor,
-    )
+    @property
+    def groups_taking_part(self) -> int:
+        """All where none are counted out."""
+        return self.num_groups if self.topk_groups is None else self.topk_groups

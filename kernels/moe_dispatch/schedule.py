@@ -14,6 +14,7 @@ The schedule is one int32 buffer:
     [1 + M, 1 + 2M)        first row of each tile
     [1 + 2M, 1 + 3M)       row after each tile's last one
     [1 + 3M, 1 + 3M + N)   slot of each row                 N = T * K
+    [...]                  if asked for: number, experts and rows of tiles again, cut without tails
     [...]                  slots per chunk and expert, while the schedule is built, from the next
                            multiple of 16 bytes on
 
@@ -24,16 +25,16 @@ goes: the order of the rows is a function of the ids alone.
 
 from __future__ import annotations
 
-from functools import lru_cache
-from typing import NamedTuple
+from collections.abc import Callable
 
 import torch
 import triton
 import triton.language as tl
 
-from .launch import LAUNCHES_KEPT, Launch
+from .launch import Launch
 from .sizes import cdiv, next_power_of_2
 from .target import INTERPRETED, device_function
+from .tensor_spec import TensorSpec
 
 _BLOCK = 1024 if INTERPRETED else 64
 """Slots ranked at once, by comparing each with each."""
@@ -49,14 +50,6 @@ _COUNTED_FROM = 8 * _SCAN
 
 _COUNTS = 4096
 """Entries of the chunks' counts that are read at once."""
-
-
-class Schedule(NamedTuple):
-    """The buffer described above, int32, and the worst case that launches are sized for."""
-
-    buffer: torch.Tensor
-    max_tiles: int
-    num_slots: int
 
 
 @device_function
@@ -85,14 +78,49 @@ def load_slots(schedule_ptr, rows, max_tiles):
 
 
 @device_function
-def tile_of_program(num_tiles, column_tiles, GROUP_M: tl.constexpr):
-    """(row tile, column tile) of this program in a one-dimensional grid.
+def tiles_without_tails(schedule_ptr, max_tiles, num_slots):
+    """Where the tiles that are cut without tails begin, as the schedule does with the others."""
+    return schedule_ptr + 1 + 3 * max_tiles + num_slots
+
+
+@device_function
+def store_tiles(
+    schedule_ptr,
+    max_tiles,
+    total,
+    first_row,
+    block_m,
+    tail,
+    chunk,
+    num_chunks,
+    NUM_EXPERTS: tl.constexpr,
+    BINS: tl.constexpr,
+):
+    """One program's share of the tiles of experts with `total` rows each, from `first_row` on."""
+    bins = tl.arange(0, BINS)
+    end_row = first_row + total
+    tiles = tl.cdiv(tl.maximum(total - tail, tl.minimum(total, 1)), block_m)
+    tiles = tl.where(bins < NUM_EXPERTS, tiles, 0)
+    first_tile = tl.cumsum(tiles, axis=0) - tiles
+    tl.store(schedule_ptr, tl.sum(tiles), mask=chunk == 0)
+    for tile in range(chunk, tl.max(tiles), num_chunks):
+        entry = schedule_ptr + 1 + first_tile + tile
+        exists = tile < tiles
+        tl.store(entry, bins, mask=exists)
+        first_row_of_tile = first_row + tile * block_m
+        end_row_of_tile = tl.where(tile < tiles - 1, first_row_of_tile + block_m, end_row)
+        tl.store(entry + max_tiles, first_row_of_tile, mask=exists)
+        tl.store(entry + 2 * max_tiles, end_row_of_tile, mask=exists)
+
+
+@device_function
+def tile_of_program(program, num_tiles, column_tiles, GROUP_M: tl.constexpr):
+    """(row tile, column tile) of one program in a one-dimensional grid.
 
     Programs cover GROUP_M row tiles, then move on to the next columns: within a group each weight
     tile and each tile of activations is soon met again in L2. Of the grid, which is sized for the
     worst case, the first num_tiles * column_tiles programs have a tile.
     """
-    program = tl.program_id(0)
     if GROUP_M == 1:
         return program // column_tiles, program % column_tiles
     group_programs = GROUP_M * column_tiles
@@ -146,8 +174,9 @@ def schedule_kernel(
     SCAN: tl.constexpr,
     COUNT_ROWS: tl.constexpr,
     COUNTED: tl.constexpr,
+    WITHOUT_TAILS: tl.constexpr,
 ):
-    """Places the slots of one chunk, and writes this program's share of the tile map."""
+    """Places the slots of one chunk, and writes this program's share of the tiles."""
     chunk = tl.program_id(0)
     first_slot = chunk * chunk_size
     end_slot = tl.minimum(first_slot + chunk_size, num_slots)
@@ -189,18 +218,31 @@ def schedule_kernel(
         tl.store(rows_ptr + rows, slots, mask=experts < NUM_EXPERTS)
         next_row += tl.histogram(experts, BINS)
 
-    tiles = tl.cdiv(tl.maximum(total - tail, tl.minimum(total, 1)), block_m)
-    tiles = tl.where(bins < NUM_EXPERTS, tiles, 0)
-    first_tile = tl.cumsum(tiles, axis=0) - tiles
-    tl.store(schedule_ptr, tl.sum(tiles), mask=chunk == 0)
-    for tile in range(chunk, tl.max(tiles), num_chunks):
-        entry = schedule_ptr + 1 + first_tile + tile
-        exists = tile < tiles
-        tl.store(entry, bins, mask=exists)
-        first_row_of_tile = first_row + tile * block_m
-        end_row_of_tile = tl.where(tile < tiles - 1, first_row_of_tile + block_m, end_row)
-        tl.store(entry + max_tiles, first_row_of_tile, mask=exists)
-        tl.store(entry + 2 * max_tiles, end_row_of_tile, mask=exists)
+    store_tiles(
+        schedule_ptr,
+        max_tiles,
+        total,
+        first_row,
+        block_m,
+        tail,
+        chunk,
+        num_chunks,
+        NUM_EXPERTS,
+        BINS,
+    )
+    if WITHOUT_TAILS:
+        store_tiles(
+            tiles_without_tails(schedule_ptr, max_tiles, num_slots),
+            max_tiles,
+            total,
+            first_row,
+            block_m,
+            0,
+            chunk,
+            num_chunks,
+            NUM_EXPERTS,
+            BINS,
+        )
 
 
 def max_tiles(*, num_slots: int, num_experts: int, block_m: int) -> int:
@@ -209,78 +251,59 @@ def max_tiles(*, num_slots: int, num_experts: int, block_m: int) -> int:
     return (num_slots + occupied * (block_m - 1)) // block_m
 
 
-def build_schedule(
-    topk_ids: torch.Tensor, num_experts: int, *, block_m: int, tail: int = 0
-) -> Schedule:
-    """Schedule for topk_ids (T, K) int32 or int64, T * K > 0, on the current device's stream."""
-    plan = _plan(
-        topk_ids.device,
-        topk_ids.dtype,
-        topk_ids.shape,
-        topk_ids.stride(),
-        num_experts,
-        block_m,
-        tail,
-    )
-    buffer = torch.empty(plan.buffer_size, dtype=torch.int32, device=topk_ids.device)
-    counts = buffer
-    if plan.count_slots is not None:
-        counts = buffer[plan.counts_at :]
-        plan.count_slots(topk_ids, counts)
-    plan.place_slots(topk_ids, counts, buffer)
-    return Schedule(buffer, plan.max_tiles, topk_ids.numel())
-
-
-class _Plan(NamedTuple):
-    """How the schedule of one shape is built: buffer_size and counts_at in int32 entries."""
-
-    max_tiles: int
-    buffer_size: int
-    counts_at: int
-    count_slots: Launch | None
-    place_slots: Launch
-
-
-@lru_cache(maxsize=LAUNCHES_KEPT)
-def _plan(
-    device: torch.device,
-    dtype: torch.dtype,
-    shape: torch.Size,
-    strides: tuple[int, int],
+def plan_schedule(
+    topk_ids: TensorSpec,
     num_experts: int,
+    *,
+    max_tiles: int,
     block_m: int,
-    tail: int,
-) -> _Plan:
-    num_tokens, top_k = shape
+    tail: int = 0,
+    without_tails: bool = False,
+) -> Callable[[torch.Tensor], torch.Tensor]:
+    """Plan of the schedule's buffer for topk_ids (T, K) int32 or int64, T * K > 0.
+
+    max_tiles: those that the buffer has room for, `max_tiles()` or more. without_tails: whether it
+    also holds the tiles that are cut without tails.
+    """
+    num_tokens, top_k = topk_ids.shape
     num_slots = num_tokens * top_k
-    tiles = max_tiles(num_slots=num_slots, num_experts=num_experts, block_m=block_m)
     bins = next_power_of_2(num_experts + 1)
     blocks = cdiv(num_slots, _BLOCK)
     chunk_size = cdiv(blocks, _MAX_CHUNKS) * _BLOCK
     num_chunks = cdiv(num_slots, chunk_size)
     counted = num_chunks > 1 and num_slots >= _COUNTED_FROM
-    counts_at = cdiv(1 + 3 * tiles + num_slots, 4) * 4
+    tile_entries = 1 + 3 * max_tiles
+    counts_at = cdiv(tile_entries * (1 + without_tails) + num_slots, 4) * 4
+    buffer_size = counts_at + (num_chunks * bins if counted else 0)
+    strides = topk_ids.strides
     routing = {"NUM_EXPERTS": num_experts, "TOP_K": top_k, "BINS": bins}
-    count = Launch(
-        count_kernel, num_chunks, (num_slots, chunk_size, *strides), {**routing, "SCAN": _SCAN}
-    )
-    place = Launch(
+    count_slots = None
+    if counted:
+        count_slots = Launch(
+            count_kernel, num_chunks, (num_slots, chunk_size, *strides), {**routing, "SCAN": _SCAN}
+        )
+    place_slots = Launch(
         schedule_kernel,
         num_chunks,
-        (tiles, num_slots, chunk_size, num_chunks, block_m, tail, *strides),
+        (max_tiles, num_slots, chunk_size, num_chunks, block_m, tail, *strides),
         {
             **routing,
             "BLOCK": _BLOCK,
             "SCAN": _SCAN,
             "COUNT_ROWS": max(1, _COUNTS // bins),
             "COUNTED": counted,
+            "WITHOUT_TAILS": without_tails,
         },
         num_warps=4 if bins <= 1024 else 8,
     )
-    return _Plan(
-        max_tiles=tiles,
-        buffer_size=counts_at + (num_chunks * bins if counted else 0),
-        counts_at=counts_at,
-        count_slots=count if counted else None,
-        place_slots=place,
-    )
+
+    def build_schedule(topk_ids: torch.Tensor) -> torch.Tensor:
+        buffer = topk_ids.new_empty(buffer_size, dtype=torch.int32)
+        counts = buffer
+        if count_slots is not None:
+            counts = buffer[counts_at:]
+            count_slots(topk_ids, counts)
+        place_slots(topk_ids, counts, buffer)
+        return buffer
+
+    return build_schedule

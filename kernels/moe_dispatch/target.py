@@ -29,6 +29,9 @@ def device_function(function: Callable[..., Any]) -> Any:
 INTERPRETER = "interpreter"
 """The architecture name under Triton's interpreter."""
 
+_INTERPRETER_PROGRAMS = 2
+"""They run one after the other; two, so that each has several tiles and passes some over."""
+
 _TF32_ARCHITECTURES = frozenset({INTERPRETER, "sm_80", "sm_86", "sm_90", "sm_100", "gfx942"})
 _NVIDIA = {80: "sm_80", 90: "sm_90", 100: "sm_100", 103: "sm_100"}
 _NVIDIA_SMALL_SHARED_MEMORY = "sm_86"
@@ -47,6 +50,11 @@ def device_type() -> str:
     return str(triton.runtime.driver.active.get_active_torch_device().type)
 
 
+def active_driver() -> Any:
+    """What Triton launches with; None under the interpreter. Another one means other devices."""
+    return None if INTERPRETED else triton.runtime.driver.active
+
+
 def architecture(device: torch.device) -> str:
     """The key of `tile_config`'s table for `device`: an architecture with tuned tiles.
 
@@ -54,7 +62,7 @@ def architecture(device: torch.device) -> str:
     """
     if INTERPRETED:
         return INTERPRETER
-    return _architecture(triton.runtime.driver.active, device.index)
+    return _architecture(active_driver(), device.index)
 
 
 @cache
@@ -68,6 +76,19 @@ def _architecture(driver: Any, device_index: int | None) -> str:
     if name in _AMD:
         return name
     return _RDNA4 if name.startswith("gfx12") else _RDNA3
+
+
+def multiprocessors(device: torch.device) -> int:
+    """How many multiprocessors (compute units) `device` has: programs that surely run at once."""
+    if INTERPRETED:
+        return _INTERPRETER_PROGRAMS
+    return _multiprocessors(active_driver(), device.index)
+
+
+@cache
+def _multiprocessors(driver: Any, device_index: int | None) -> int:
+    properties = driver.utils.get_device_properties(driver.get_current_device())
+    return int(properties["multiprocessor_count"])
 
 
 def supports_tf32(arch: str) -> bool:

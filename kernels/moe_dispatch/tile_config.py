@@ -6,7 +6,6 @@ shape always runs the same code.
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import NamedTuple
 
 from .sizes import cdiv, next_power_of_2
@@ -74,11 +73,13 @@ class TileConfig(NamedTuple):
     so that experts with few rows and with many run side by side. Powers of two, but the last may
     be the sum of two. The matrix instruction, and with it the order of the sums, must be the same
     for all: a token's result does not depend on how many rows its expert has.
+    persistent_down: in place of `down` where its operands' rows are short (see `persistent_down`).
     """
 
     heights: tuple[int, ...]
     gate_up: GemmTile
     down: GemmTile
+    persistent_down: GemmTile | None = None
 
     @property
     def block_m(self) -> int:
@@ -124,6 +125,12 @@ _GEMV_MOST_TOKENS = 4
 _GEMV_EXPERTS_PER_SLOT = 4
 """Matrix-vector products read an expert once for each of its slots: few slots may share one."""
 
+_PERSISTENT_UP_TO = 6
+"""Elements of a row of h for each row an expert has on average, up to which the persistent kernel
+is the faster one. It saves the same time a tile, which is more of a tile's time the shorter its
+rows; without tails it multiplies half a tile more an expert, which is less the more rows there are.
+Measured on an H200."""
+
 _Rows = dict[int, TileConfig]
 """From the largest mean number of rows per expert that a config is meant for, to the config."""
 
@@ -158,13 +165,14 @@ _SM_90: _Rows = {
     ),
     48: TileConfig(
         (32, 64, 128),
-        GemmTile(128, 64, 8, 8, (5, 5, 4), True),
-        GemmTile(128, 128, 8, 4, (4, 4, 3), True),
+        GemmTile(64, 128, 8, 4, (4, 4, 3), True),
+        GemmTile(128, 64, 8, 4, (6, 6, 6), True),
     ),
     _UNBOUNDED: TileConfig(
         (64, 128, 160),
         GemmTile(128, 64, 8, 8, (4, 4, 4), True),
         GemmTile(256, 64, 8, 8, (4, 4, 4), True),
+        persistent_down=GemmTile(256, 64, 8, 8, (4,), True),
     ),
 }
 _SM_100: _Rows = {
@@ -235,7 +243,6 @@ _BATCH_INVARIANT_ROWS = 64
 """
 
 
-@lru_cache(maxsize=4096)
 def select_tiles(
     *,
     arch: str,
@@ -256,7 +263,10 @@ def select_tiles(
     if arch == INTERPRETER:
         return _interpreter_tiles(rows, num_experts, hidden_size, intermediate_size)
     by_rows = configs(arch=arch, element_size=element_size)
-    return next(config for limit, config in by_rows.items() if rows <= limit)
+    config = next(config for limit, config in by_rows.items() if rows <= limit)
+    if intermediate_size > _PERSISTENT_UP_TO * rows:
+        return config._replace(persistent_down=None)
+    return config
 
 
 def select_gemv(
@@ -303,10 +313,12 @@ def _interpreter_tiles(
         block_n, block_k = _part(width, columns), _part(depth, 2)
         return GemmTile(block_n, block_k, group_m, num_warps=4, num_stages=(1,) * len(heights))
 
+    down = tile(hidden_size, intermediate_size)
     return TileConfig(
         heights=heights,
         gate_up=tile(intermediate_size, hidden_size),
-        down=tile(hidden_size, intermediate_size),
+        down=down,
+        persistent_down=down._replace(by_descriptor=True) if rows > 16 else None,
     )
 
 

@@ -6,7 +6,7 @@ dtype that is never allowed. ValueError: everything else.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -18,9 +18,6 @@ ACTIVATION_DTYPES = (torch.bfloat16, torch.float16, torch.float32)
 _ID_DTYPES = (torch.int32, torch.int64)
 _MAX_SLOTS = 1 << 28
 """T * K: the schedule's buffer of up to 4 T K + 4 entries is indexed with 32 bits."""
-
-_MOST_REMEMBERED = 4096
-"""Sets of shapes that need no second check."""
 
 
 def check_tensor(
@@ -85,46 +82,6 @@ def check_device(name: str, device: torch.device) -> None:
     raise ValueError(f"{name} must be on a {allowed} device, got {device}{hint}")
 
 
-def remembered(check: Callable[..., None]) -> Callable[..., None]:
-    """`check`, which is not repeated for arguments like those that have passed.
-
-    Of a tensor a check sees nothing but its type, shape, layout, dtype, device and whether a
-    gradient is asked for.
-    """
-    passed: set[tuple[Any, ...]] = set()
-
-    def check_once(*arguments: Any) -> None:
-        likeness = tuple(map(_likeness, arguments))
-        try:
-            if likeness in passed:
-                return
-        except TypeError:
-            # Neither a list nor a size that a compiler keeps open has a hash.
-            check(*arguments)
-            return
-        check(*arguments)
-        if len(passed) >= _MOST_REMEMBERED:
-            passed.clear()
-        passed.add(likeness)
-
-    return check_once
-
-
-def _likeness(argument: Any) -> tuple[Any, ...]:
-    if not isinstance(argument, torch.Tensor):
-        return type(argument), argument
-    gradient = argument.requires_grad and torch.is_grad_enabled()
-    return (
-        type(argument),
-        argument.shape,
-        argument.layout,
-        argument.dtype,
-        argument.device,
-        gradient,
-    )
-
-
-@remembered
 def check_experts_arguments(
     hidden_states: torch.Tensor,
     gate_up_proj: torch.Tensor,
@@ -153,7 +110,6 @@ def check_experts_arguments(
     check_forward_only("topk_weights", topk_weights)
 
 
-@remembered
 def check_expert_weights(
     hidden_states: torch.Tensor, gate_up_proj: torch.Tensor, down_proj: torch.Tensor
 ) -> None:
@@ -223,28 +179,36 @@ def check_flag(name: str, value: Any) -> None:
         raise TypeError(f"{name} must be a bool, got {type(value).__name__}")
 
 
+def check_correction_bias(bias: Any, *, num_experts: int, device: torch.device) -> None:
+    """The bias fits logits (T, num_experts) on `device`."""
+    check_tensor("correction_bias", bias, shape="(E,)", ndim=1, dtypes=ACTIVATION_DTYPES)
+    if bias.shape[0] != num_experts:
+        raise ValueError(
+            f"correction_bias must have shape (E,) = ({num_experts},), got {tuple(bias.shape)}"
+        )
+    if bias.device != device:
+        raise ValueError(
+            f"correction_bias must be on the logits' device {device}, got {bias.device}"
+        )
+    check_forward_only("correction_bias", bias)
+
+
 def check_routing_options(
-    options: RoutingOptions, *, num_experts: int, device: torch.device
+    options: RoutingOptions,
+    correction_bias: torch.Tensor | None,
+    *,
+    num_experts: int,
+    device: torch.device,
 ) -> None:
-    """The options fit one another and logits (T, num_experts) on `device`."""
+    """The options and the bias fit one another and logits (T, num_experts) on `device`."""
     experts = "the number of experts"
     check_integer("top_k", options.top_k, low=1, high=num_experts, meaning=experts)
     if options.scoring not in SCORINGS:
         raise ValueError(f"scoring must be one of {', '.join(SCORINGS)}, got {options.scoring!r}")
     check_flag("renormalize", options.renormalize)
-    bias = options.correction_bias
-    if bias is not None:
-        check_tensor("correction_bias", bias, shape="(E,)", ndim=1, dtypes=ACTIVATION_DTYPES)
-        if bias.shape[0] != num_experts:
-            raise ValueError(
-                f"correction_bias must have shape (E,) = ({num_experts},), got {tuple(bias.shape)}"
-            )
-        if bias.device != device:
-            raise ValueError(
-                f"correction_bias must be on the logits' device {device}, got {bias.device}"
-            )
-        check_forward_only("correction_bias", bias)
-    num_groups, topk_groups = options.num_groups, options.topk_groups
+    if correction_bias is not None:
+        check_correction_bias(correction_bias, num_experts=num_experts, device=device)
+    num_groups, topk_groups = options.num_groups, options.groups_taking_part
     check_integer("num_groups", num_groups, low=1, high=num_experts, meaning=experts)
     if num_experts % num_groups:
         raise ValueError(f"num_groups must divide {experts} {num_experts}, got {num_groups}")
@@ -261,20 +225,21 @@ def check_routing_options(
         )
 
 
-@remembered
 def check_moe_arguments(
     hidden_states: torch.Tensor,
     router_weight: torch.Tensor,
     gate_up_proj: torch.Tensor,
     down_proj: torch.Tensor,
-    *values: Any,
+    correction_bias: torch.Tensor | None,
+    options: RoutingOptions,
 ) -> None:
-    """`fused_moe`'s tensors and the values of its routing options agree with one another."""
-    options = RoutingOptions(*values)
+    """`fused_moe`'s tensors and its routing options agree with one another."""
     check_expert_weights(hidden_states, gate_up_proj, down_proj)
     num_experts = gate_up_proj.shape[0]
     check_router_weight(hidden_states, router_weight, num_experts)
-    check_routing_options(options, num_experts=num_experts, device=hidden_states.device)
+    check_routing_options(
+        options, correction_bias, num_experts=num_experts, device=hidden_states.device
+    )
     check_slots("hidden_states", hidden_states.shape[0] * options.top_k)
 
 

@@ -24,11 +24,13 @@ from moe_dispatch import (
     fused_moe,
     gate_up,
     gemv,
+    persistent_down,
     route,
     router_logits,
     routing,
     schedule,
 )
+from moe_dispatch.tensor_spec import TensorSpec
 from moe_dispatch.tile_config import configs
 
 KERNELS = (
@@ -37,6 +39,7 @@ KERNELS = (
     gate_up.gate_up_kernel,
     gemv.gemv_down_kernel,
     gemv.gemv_gate_up_kernel,
+    persistent_down.persistent_down_kernel,
     router_logits.router_logits_kernel,
     routing.routing_kernel,
     schedule.count_kernel,
@@ -92,7 +95,7 @@ def call_everything(arch: str) -> None:
     def call(
         tokens: int, dtype: torch.dtype, router_dtype: torch.dtype, *, allow_tf32: bool = False
     ) -> None:
-        hidden, intermediate = 1024, 256
+        hidden, intermediate = 1024, 512
         fused_moe(
             torch.zeros(tokens, hidden, dtype=dtype),
             torch.zeros(num_experts, hidden, dtype=router_dtype),
@@ -103,7 +106,8 @@ def call_everything(arch: str) -> None:
         )
 
     for dtype in (torch.bfloat16, torch.float32):
-        for rows in configs(arch=arch, element_size=dtype.itemsize):
+        # With many rows an expert, those of h are short or, for 64, long.
+        for rows in (*configs(arch=arch, element_size=dtype.itemsize), 64):
             call(min(rows, 1100) * num_experts // top_k, dtype, dtype)
     for dtype in (torch.bfloat16, torch.float32):
         call(1, dtype, dtype)
@@ -119,9 +123,15 @@ def call_everything(arch: str) -> None:
         topk_groups=4,
     )
     for num_tokens in (3, 2000):
-        schedule.build_schedule(
-            torch.zeros(num_tokens, 8, dtype=torch.int64), 1025, block_m=64, tail=32
+        ids = torch.zeros(num_tokens, 8, dtype=torch.int64)
+        build_schedule = schedule.plan_schedule(
+            TensorSpec.of(ids),
+            1025,
+            max_tiles=schedule.max_tiles(num_slots=ids.numel(), num_experts=1025, block_m=64),
+            block_m=64,
+            tail=32,
         )
+        build_schedule(ids)
 
 
 def facts(kernel: Any, target: GPUTarget) -> dict[str, Any]:

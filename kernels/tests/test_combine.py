@@ -5,7 +5,15 @@ from __future__ import annotations
 import pytest
 import torch
 
-from moe_dispatch.combine import combine
+from moe_dispatch.combine import plan_combine
+from moe_dispatch.tensor_spec import TensorSpec
+
+
+def combine(
+    y: torch.Tensor, ids: torch.Tensor, weights: torch.Tensor, *, num_experts: int
+) -> torch.Tensor:
+    specs = map(TensorSpec.of, (y, ids, weights))
+    return plan_combine(*specs, num_experts=num_experts)(y, ids, weights)
 
 
 def combined(

@@ -23,7 +23,8 @@ SHARED_MEMORY = {
     "gfx1201": 64 << 10,
 }
 GROUPED = ("gate_up_kernel", "down_kernel")
-GEMMS = (*GROUPED, "router_logits_kernel")
+PERSISTENT = "persistent_down_kernel"
+GEMMS = (*GROUPED, PERSISTENT, "router_logits_kernel")
 GEMVS = ("gemv_gate_up_kernel", "gemv_down_kernel")
 
 
@@ -41,8 +42,10 @@ def test_every_kernel_compiles_well(arch: str) -> None:
     assert {kernel["kernel"] for kernel in kernels} >= {
         "schedule_kernel",
         "routing_kernel",
-        *GEMMS,
+        "router_logits_kernel",
+        *GROUPED,
         *GEMVS,
+        *((PERSISTENT,) if arch == "sm_90" else ()),
     }
     for kernel in kernels:
         assert kernel["shared"] <= SHARED_MEMORY[arch], kernel
@@ -53,7 +56,7 @@ def test_every_kernel_compiles_well(arch: str) -> None:
             assert kernel["wide_loads"], kernel
         if kernel["kernel"] in GEMMS and kernel["narrow"]:
             assert kernel["matrix"], kernel
-        if arch == "sm_90" and kernel["kernel"] in GROUPED and kernel["narrow"]:
+        if arch == "sm_90" and kernel["kernel"] in (*GROUPED, PERSISTENT) and kernel["narrow"]:
             # wgmma at every height: it is why all tiles give the same bits.
             assert kernel["matrix"] == ["HGMMA"], kernel
     instructions = {name for kernel in kernels for name in kernel["matrix"]}

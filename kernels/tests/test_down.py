@@ -7,14 +7,49 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from moe_dispatch.down import down
-from moe_dispatch.schedule import Schedule, build_schedule
+from moe_dispatch.down import plan_down
+from moe_dispatch.schedule import max_tiles, plan_schedule
+from moe_dispatch.tensor_spec import TensorSpec
 from moe_dispatch.tile_config import TileConfig
 
 
 def integers(*shape: int, seed: int) -> torch.Tensor:
     generator = torch.Generator().manual_seed(seed)
     return torch.randint(-9, 10, shape, generator=generator).float()
+
+
+def down(
+    h: torch.Tensor,
+    weights: torch.Tensor,
+    schedule: torch.Tensor,
+    tiles: TileConfig,
+    *,
+    most_tiles: int,
+) -> torch.Tensor:
+    run = plan_down(
+        TensorSpec.of(h),
+        TensorSpec.of(weights),
+        max_tiles=most_tiles,
+        tiles=tiles,
+        allow_tf32=False,
+    )
+    return run(h, weights, schedule)
+
+
+def down_of_ids(
+    h: torch.Tensor, weights: torch.Tensor, ids: torch.Tensor, tiles: TileConfig
+) -> torch.Tensor:
+    """y, with the schedule made for it."""
+    num_experts = weights.shape[0]
+    most_tiles = max_tiles(num_slots=ids.numel(), num_experts=num_experts, block_m=tiles.block_m)
+    build_schedule = plan_schedule(
+        TensorSpec.of(ids),
+        num_experts,
+        max_tiles=most_tiles,
+        block_m=tiles.block_m,
+        tail=tiles.tail,
+    )
+    return down(h, weights, build_schedule(ids), tiles, most_tiles=most_tiles)
 
 
 @pytest.mark.parametrize(
@@ -26,11 +61,10 @@ def test_exact_values(
     num_experts, num_tokens, top_k = 4, 19, 3
     ids = torch.randint(-1, num_experts, (num_tokens, top_k), generator=torch.manual_seed(0))
     weights = integers(num_experts, hidden_size, intermediate_size, seed=1)
-    schedule = build_schedule(ids.to(device), num_experts, block_m=tiles.block_m, tail=tiles.tail)
     order = torch.cat([torch.nonzero(ids.reshape(-1) == e)[:, 0] for e in range(num_experts)])
     h = torch.full((num_tokens * top_k, intermediate_size), float("nan"))
     h[: len(order)] = integers(len(order), intermediate_size, seed=2)
-    y = down(h.to(device), weights.to(device), schedule, tiles=tiles, allow_tf32=False)
+    y = down_of_ids(h.to(device), weights.to(device), ids.to(device), tiles)
     expected = torch.full((num_tokens * top_k, hidden_size), float("nan"))
     for row, slot in enumerate(order.tolist()):
         expected[slot] = weights[ids.reshape(-1)[slot]] @ h[row]
@@ -44,9 +78,9 @@ def test_rows_past_the_last_are_not_read(
 ) -> None:
     """h's only row ends where the process may read no further: a read there kills it."""
     weights = integers(1, 16, 40, seed=0).to(device)
-    schedule = build_schedule(torch.zeros(1, 1, dtype=torch.int32, device=device), 1, block_m=16)
+    ids = torch.zeros(1, 1, dtype=torch.int32, device=device)
     h = guarded(integers(1, 40, seed=1).to(device), at_end=True)
-    y = down(h, weights, schedule, tiles=make_tiles((16,), 16, 16), allow_tf32=False)
+    y = down_of_ids(h, weights, ids, make_tiles((16,), 16, 16))
     assert torch.equal(y, h @ weights[0].T)
 
 
@@ -60,8 +94,7 @@ def test_output_offsets_past_2_31(
     weights = torch.ones(1, hidden_size, 16, device=device, dtype=torch.bfloat16)
     torch.utils.deterministic.fill_uninitialized_memory = False
     # One tile of one row, which is that of the last slot.
-    buffer = torch.tensor([1, 0, 0, 1, num_slots - 1], dtype=torch.int32, device=device)
-    schedule = Schedule(buffer, max_tiles=1, num_slots=num_slots)
-    y = down(h, weights, schedule, tiles=tiles, allow_tf32=False)
+    schedule = torch.tensor([1, 0, 0, 1, num_slots - 1], dtype=torch.int32, device=device)
+    y = down(h, weights, schedule, tiles, most_tiles=1)
     assert (num_slots - 1) * hidden_size > 1 << 31
     assert (y[-1] == 16).all()

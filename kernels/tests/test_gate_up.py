@@ -5,14 +5,39 @@ from __future__ import annotations
 import pytest
 import torch
 
-from moe_dispatch.gate_up import gate_up
-from moe_dispatch.schedule import build_schedule
+from moe_dispatch.gate_up import plan_gate_up
+from moe_dispatch.schedule import max_tiles, plan_schedule
+from moe_dispatch.tensor_spec import TensorSpec
 from moe_dispatch.tile_config import TileConfig
 
 
 def integers(*shape: int, bound: int, seed: int) -> torch.Tensor:
     generator = torch.Generator().manual_seed(seed)
     return torch.randint(-bound, bound + 1, shape, generator=generator).float()
+
+
+def gate_up(
+    x: torch.Tensor, weights: torch.Tensor, ids: torch.Tensor, tiles: TileConfig
+) -> torch.Tensor:
+    """h, with the schedule made for it."""
+    num_experts = weights.shape[0]
+    most_tiles = max_tiles(num_slots=ids.numel(), num_experts=num_experts, block_m=tiles.block_m)
+    build_schedule = plan_schedule(
+        TensorSpec.of(ids),
+        num_experts,
+        max_tiles=most_tiles,
+        block_m=tiles.block_m,
+        tail=tiles.tail,
+    )
+    run = plan_gate_up(
+        TensorSpec.of(x),
+        TensorSpec.of(weights),
+        max_tiles=most_tiles,
+        top_k=ids.shape[1],
+        tiles=tiles,
+        allow_tf32=False,
+    )
+    return run(x, weights, build_schedule(ids))
 
 
 @pytest.mark.parametrize(
@@ -29,10 +54,7 @@ def test_exact_values(
     weights[:, :intermediate_size] = 0
     weights[:, :intermediate_size, 0] = 64
     ids = torch.randint(-1, num_experts, (num_tokens, top_k), generator=torch.manual_seed(2))
-    schedule = build_schedule(ids.to(device), num_experts, block_m=tiles.block_m, tail=tiles.tail)
-    h = gate_up(
-        x.to(device), weights.to(device), schedule, top_k=top_k, tiles=tiles, allow_tf32=False
-    )
+    h = gate_up(x.to(device), weights.to(device), ids.to(device), tiles)
     assert h.shape == (num_tokens * top_k, intermediate_size)
     expected = [
         64 * x[slot // top_k] @ weights[expert, intermediate_size:].T
@@ -49,6 +71,5 @@ def test_gate_rows_come_first(device: torch.device, tiles: TileConfig) -> None:
     weights = torch.cat([torch.full((1, 5, 9), 40.0), torch.full((1, 5, 9), 2.0)], dim=1)
     x = torch.eye(1, 9)
     ids = torch.zeros(1, 1, dtype=torch.int32)
-    schedule = build_schedule(ids.to(device), 1, block_m=tiles.block_m, tail=tiles.tail)
-    h = gate_up(x.to(device), weights.to(device), schedule, top_k=1, tiles=tiles, allow_tf32=False)
+    h = gate_up(x.to(device), weights.to(device), ids.to(device), tiles)
     assert (h == 80).all()

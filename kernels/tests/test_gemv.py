@@ -5,13 +5,19 @@ from __future__ import annotations
 import pytest
 import torch
 
-from moe_dispatch.gemv import gemv_experts
+from moe_dispatch.gemv import plan_gemv_experts
+from moe_dispatch.tensor_spec import TensorSpec
 from moe_dispatch.tile_config import GemvConfig, GemvTile
 
 TILES = [
     pytest.param(GemvTile(16, 32, 4), id="small"),
     pytest.param(GemvTile(64, 16, 4), id="tall"),
 ]
+
+
+def gemv_experts(*tensors: torch.Tensor, tile: GemvTile) -> torch.Tensor:
+    plan = plan_gemv_experts(*map(TensorSpec.of, tensors), config=GemvConfig(tile, tile))
+    return plan(*tensors)
 
 
 def integers(*shape: int, seed: int) -> torch.Tensor:
@@ -49,7 +55,7 @@ def test_exact_values(
                 h = 64 * gate_up_proj[expert, intermediate_size:] @ x[token]
                 expected[token] += weight * (down_proj[expert] @ h)
     arguments = (x, gate_up_proj, down_proj, topk_ids, topk_weights)
-    actual = gemv_experts(*(a.to(device) for a in arguments), config=GemvConfig(tile, tile))
+    actual = gemv_experts(*(a.to(device) for a in arguments), tile=tile)
     torch.testing.assert_close(actual.cpu(), expected, rtol=0, atol=0)
 
 
@@ -64,6 +70,6 @@ def test_experts_without_the_token_are_not_read(device: torch.device) -> None:
         weights.transpose(1, 2)[:, :, :8].to(device),
         ids.to(device),
         torch.ones(1, 2, device=device),
-        config=GemvConfig(tile, tile),
+        tile=tile,
     )
     assert actual.isfinite().all()

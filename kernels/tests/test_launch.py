@@ -1,4 +1,4 @@
-"""Launching again: the compiled kernel is found once, and never used for what it was not made."""
+"""Launching again: the compiled kernel is found once and given each call's own tensors."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from triton import knobs
 from cross_compile import CompileOnlyDriver, target_of
 import triton.language as tl
 from moe_dispatch.launch import Launch, takes_descriptor
+from moe_dispatch.tensor_spec import TensorSpec
 
 launched = []
 
@@ -39,34 +40,45 @@ for _, arguments in launched:
     assert arguments[:3] == (3, 1, 1)
     assert arguments[-4] is x and arguments[-3] is y and arguments[-2:] == (16, 16)
 
-# A tensor that starts elsewhere needs other code, and leaves the first as it was.
-launch(x[1:], y)
-assert compiled() == 2
-launch(x, y)
-assert compiled() == 2 and len(launched) == 5
-
-# Another driver means another device: what was compiled for the first is not launched there.
-class Elsewhere(Recorder):
-    def get_current_device(self):
-        return 1
-
-triton.runtime.driver.set_active(Elsewhere(target_of("sm_80")))
-launch(x, y)
-assert launched[-1][0] == 80
+# Other tensors of the same specs are the arguments of the same code.
+other = torch.ones(64)
+launch(other, y)
+assert launched[-1][1][-4] is other
 
 # Profilers hear of every launch.
 heard = []
-knobs.runtime.launch_enter_hook.add(lambda metadata: heard.append(metadata))
+listener = heard.append
+knobs.runtime.launch_enter_hook.add(listener)
 launch(x, y)
-assert launched[-1][1][6] is not None
+assert compiled() == 1 and launched[-1][1][6] is not None
+knobs.runtime.launch_enter_hook.remove(listener)
 
-assert takes_descriptor(torch.zeros(3, 5, 8))
-assert takes_descriptor(torch.zeros(3, 5, 16)[:, :, :8])
-assert not takes_descriptor(torch.zeros(3, 5, 7))          # rows not 16-byte aligned
-assert not takes_descriptor(torch.zeros(3, 8, 5).transpose(1, 2))
-assert not takes_descriptor(torch.zeros(3, 10, 8)[:, ::2][:, :3])  # rows not evenly spaced
-assert not takes_descriptor(torch.zeros(60)[1:57].view(1, 7, 8))   # starts elsewhere
-assert not takes_descriptor(torch.zeros(1, 1, 8).expand(1, 5, 8))
+# A descriptor is that of the tensor at hand.
+@triton.jit
+def block_kernel(rows, y_ptr, BLOCK: tl.constexpr):
+    tl.store(y_ptr + tl.arange(0, BLOCK), tl.sum(rows.load([0, 0]), axis=0))
+
+matrices = torch.zeros(2, 8, 32)[:, :, :16]
+by_descriptor = Launch(
+    block_kernel, 1, (), {"BLOCK": 16}, blocks={0: (TensorSpec.of(matrices), [4, 16])}
+)
+for tensor in (matrices, matrices.clone(memory_format=torch.preserve_format), matrices):
+    by_descriptor(tensor, y)
+    descriptor = launched[-1][1][9]
+    assert descriptor.base is tensor and descriptor.padding == "zero"
+    assert (descriptor.shape, descriptor.strides) == ([16, 16], [32, 1])
+    assert descriptor.block_shape == [4, 16]
+
+def takes(tensor):
+    return takes_descriptor(TensorSpec.of(tensor))
+
+assert takes(torch.zeros(3, 5, 8))
+assert takes(torch.zeros(3, 5, 16)[:, :, :8])
+assert not takes(torch.zeros(3, 5, 7))          # rows not 16-byte aligned
+assert not takes(torch.zeros(3, 8, 5).transpose(1, 2))
+assert not takes(torch.zeros(3, 10, 8)[:, ::2][:, :3])  # rows not evenly spaced
+assert not takes(torch.zeros(60)[1:57].view(1, 7, 8))   # starts elsewhere
+assert not takes(torch.zeros(1, 1, 8).expand(1, 5, 8))
 """
 
 

@@ -5,9 +5,15 @@ from __future__ import annotations
 import pytest
 import torch
 
-from moe_dispatch.router_logits import router_logits
+from moe_dispatch.router_logits import plan_router_logits
+from moe_dispatch.tensor_spec import TensorSpec
 
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]
+
+
+def router_logits(x: torch.Tensor, weight: torch.Tensor, *, batch_invariant: bool) -> torch.Tensor:
+    specs = map(TensorSpec.of, (x, weight))
+    return plan_router_logits(*specs, batch_invariant=batch_invariant)(x, weight)
 
 
 @pytest.mark.parametrize("weight_dtype", DTYPES)

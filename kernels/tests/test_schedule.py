@@ -2,12 +2,42 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import pytest
 import torch
 import triton
 import triton.language as tl
 
-from moe_dispatch.schedule import Schedule, build_schedule, max_tiles, tile_of_program
+from moe_dispatch.schedule import max_tiles, plan_schedule, tile_of_program
+from moe_dispatch.tensor_spec import TensorSpec
+
+
+class Schedule(NamedTuple):
+    buffer: torch.Tensor
+    max_tiles: int
+    num_slots: int
+
+
+def build_schedule(
+    topk_ids: torch.Tensor,
+    num_experts: int,
+    *,
+    block_m: int,
+    tail: int = 0,
+    without_tails: bool = False,
+) -> Schedule:
+    num_slots = topk_ids.numel()
+    tiles = max_tiles(num_slots=num_slots, num_experts=num_experts, block_m=block_m)
+    plan = plan_schedule(
+        TensorSpec.of(topk_ids),
+        num_experts,
+        max_tiles=tiles,
+        block_m=block_m,
+        tail=tail,
+        without_tails=without_tails,
+    )
+    return Schedule(plan(topk_ids), tiles, num_slots)
 
 
 def tiles_and_slots(schedule: Schedule) -> tuple[list[tuple[int, int, int]], torch.Tensor]:
@@ -17,6 +47,12 @@ def tiles_and_slots(schedule: Schedule) -> tuple[list[tuple[int, int, int]], tor
     columns = (buffer[1 + i * capacity : 1 + i * capacity + number].tolist() for i in range(3))
     first = 1 + 3 * capacity
     return list(zip(*columns, strict=True)), buffer[first : first + schedule.num_slots]
+
+
+def tiles_cut_again(schedule: Schedule) -> list[tuple[int, int, int]]:
+    """The tiles that follow the slots."""
+    again = schedule.buffer[1 + 3 * schedule.max_tiles + schedule.num_slots :]
+    return tiles_and_slots(schedule._replace(buffer=again))[0]
 
 
 def check(topk_ids: torch.Tensor, num_experts: int, block_m: int, tail: int = 0) -> None:
@@ -84,6 +120,21 @@ def test_pattern(device: torch.device, ids: list[int], tail: int) -> None:
     check(torch.tensor(ids, dtype=torch.int32, device=device)[:, None], 8, 16, tail)
 
 
+@pytest.mark.parametrize("num_slots", [150, 3_000, 9_000])
+def test_tiles_without_tails(device: torch.device, num_slots: int) -> None:
+    """Beside tiles with tails come those that the same rows have without."""
+    ids = random_ids(num_slots, 1, 7, low=-1).to(device)
+    both = build_schedule(ids, 7, block_m=16, tail=8, without_tails=True)
+    tiles, slots = tiles_and_slots(both)
+    with_tails = build_schedule(ids, 7, block_m=16, tail=8)
+    expected, expected_slots = tiles_and_slots(with_tails)
+    routed = expected[-1][-1]
+    assert tiles == expected
+    assert torch.equal(slots[:routed], expected_slots[:routed])
+    without = tiles_and_slots(build_schedule(ids, 7, block_m=16))[0]
+    assert tiles_cut_again(both) == without != expected
+
+
 def test_int64_ids_are_not_truncated(device: torch.device) -> None:
     # Truncated to 32 bits all but the first would be experts of 8.
     ids = torch.tensor([[3, (1 << 32) + 3], [-(1 << 32) + 2, 1 << 62], [1 << 33, 8]])
@@ -131,7 +182,7 @@ def test_max_tiles_is_the_worst_case(num_slots: int, num_experts: int, block_m: 
 
 @triton.jit
 def tile_of_program_kernel(out_ptr, max_tiles, column_tiles, GROUP_M: tl.constexpr):
-    tile, column = tile_of_program(max_tiles, column_tiles, GROUP_M)
+    tile, column = tile_of_program(tl.program_id(0), max_tiles, column_tiles, GROUP_M)
     tl.store(out_ptr + 2 * tl.program_id(0), tile)
     tl.store(out_ptr + 2 * tl.program_id(0) + 1, column)
 

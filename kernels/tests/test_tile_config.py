@@ -57,6 +57,17 @@ def test_blocks_are_powers_of_two_that_dots_take(arch: str, element_size: int) -
             assert tile.num_warps in (4, 8)
 
 
+@pytest.mark.parametrize(
+    ("rows", "intermediate_size", "persistent"),
+    [(48, 64, False), (128, 768, True), (128, 769, False), (512, 2560, True), (256, 2560, False)],
+)
+def test_many_short_rows_take_persistent_programs(
+    rows: int, intermediate_size: int, persistent: bool
+) -> None:
+    tiles = select(num_slots=8 * rows, intermediate_size=intermediate_size)
+    assert (tiles.persistent_down is not None) == persistent
+
+
 @pytest.mark.parametrize("arch", [*SHARED_MEMORY, INTERPRETER])
 def test_every_batch_has_tiles_that_grow(arch: str) -> None:
     chosen = [select(arch=arch, num_slots=8 * rows) for rows in (1, 8, 9, 64, 65, 10**6)]

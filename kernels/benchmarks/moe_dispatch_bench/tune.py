@@ -23,11 +23,12 @@ from pathlib import Path
 
 import torch
 
-from moe_dispatch.down import down
-from moe_dispatch.gate_up import gate_up
-from moe_dispatch.gemv import gemv_down, gemv_gate_up
-from moe_dispatch.schedule import build_schedule
+from moe_dispatch.down import plan_down
+from moe_dispatch.gate_up import plan_gate_up
+from moe_dispatch.gemv import plan_gemv_down, plan_gemv_gate_up
+from moe_dispatch.schedule import max_tiles, plan_schedule
 from moe_dispatch.target import architecture
+from moe_dispatch.tensor_spec import TensorSpec
 from moe_dispatch.tile_config import GemmTile, GemvTile, TileConfig, select_tiles
 from moe_dispatch_bench.timing import seconds_in_turns
 from moe_dispatch_bench.workload import Batch, Layer, Shape, make_batch, make_layer, model_shape
@@ -165,20 +166,36 @@ def _seconds(candidate: Candidate, layer: Layer, batches: list[Batch]) -> float:
 
 def _call(candidate: Candidate, layer: Layer, batch: Batch) -> Callable[[], torch.Tensor]:
     """The candidate's product alone, its schedule and its input made beforehand."""
-    x, ids, top_k = batch.hidden_states, batch.topk_ids, layer.shape.top_k
+    x, ids, weights = batch.hidden_states, batch.topk_ids, batch.topk_weights
     h = torch.randn((ids.numel(), layer.shape.intermediate_size), device=x.device).to(x.dtype)
+    of_x, of_h, of_ids, of_gate_up, of_down = map(
+        TensorSpec.of, (x, h, ids, layer.gate_up_proj, layer.down_proj)
+    )
     tile = candidate.tile
     if isinstance(tile, GemvTile):
         if candidate.product == "gate_up":
-            return partial(gemv_gate_up, x, layer.gate_up_proj, ids, tile)
-        return partial(gemv_down, h, layer.down_proj, ids, batch.topk_weights, tile)
+            run = plan_gemv_gate_up(of_x, of_gate_up, of_ids, tile=tile)
+            return partial(run, x, layer.gate_up_proj, ids)
+        run = plan_gemv_down(of_down, of_ids, TensorSpec.of(weights), tile=tile)
+        return partial(run, h, layer.down_proj, ids, weights)
     tiles = TileConfig(candidate.heights, tile, tile)
-    schedule = build_schedule(ids, layer.shape.num_experts, block_m=tiles.block_m, tail=tiles.tail)
+    num_experts = layer.shape.num_experts
+    most_tiles = max_tiles(num_slots=ids.numel(), num_experts=num_experts, block_m=tiles.block_m)
+    schedule = plan_schedule(
+        of_ids, num_experts, max_tiles=most_tiles, block_m=tiles.block_m, tail=tiles.tail
+    )(ids)
     if candidate.product == "gate_up":
-        run = partial(gate_up, x, layer.gate_up_proj, schedule, top_k=top_k)
-    else:
-        run = partial(down, h, layer.down_proj, schedule)
-    return partial(run, tiles=tiles, allow_tf32=False)
+        run = plan_gate_up(
+            of_x,
+            of_gate_up,
+            max_tiles=most_tiles,
+            top_k=layer.shape.top_k,
+            tiles=tiles,
+            allow_tf32=False,
+        )
+        return partial(run, x, layer.gate_up_proj, schedule)
+    run = plan_down(of_h, of_down, max_tiles=most_tiles, tiles=tiles, allow_tf32=False)
+    return partial(run, h, layer.down_proj, schedule)
 
 
 def _compile_all(wanted: list[tuple[Candidate, int]]) -> None:

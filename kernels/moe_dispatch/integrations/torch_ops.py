@@ -14,7 +14,7 @@ from typing import Any, TypeVar, cast
 import torch
 
 from .. import eager
-from ..routing_options import RoutingOptions, routing_options
+from ..routing_options import RoutingOptions
 from ..validation import (
     check_experts_arguments,
     check_logits,
@@ -59,7 +59,6 @@ def _options(
     *,
     scoring: str = "softmax",
     renormalize: bool = True,
-    correction_bias: torch.Tensor | None = None,
     num_groups: int = 1,
     topk_groups: int | None = None,
 ) -> RoutingOptions:
@@ -68,11 +67,10 @@ def _options(
     The scaling factor may be a symbol to the compiler, and may stay one. It may not know the
     integers' values yet either; kernels are compiled for them: int asks.
     """
-    return routing_options(
+    return RoutingOptions(
         int(top_k),
         scoring=scoring,
         renormalize=renormalize,
-        correction_bias=correction_bias,
         num_groups=int(num_groups),
         topk_groups=None if topk_groups is None else int(topk_groups),
         scaling_factor=1.0,
@@ -80,12 +78,19 @@ def _options(
 
 
 def _fake_route(
-    router_logits: torch.Tensor, top_k: int, *, scaling_factor: float = 1.0, **rest: Any
+    router_logits: torch.Tensor,
+    top_k: int,
+    *,
+    correction_bias: torch.Tensor | None = None,
+    scaling_factor: float = 1.0,
+    **rest: Any,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     check_logits(router_logits)
     num_tokens, num_experts = router_logits.shape
     options = _options(top_k, **rest)
-    check_routing_options(options, num_experts=num_experts, device=router_logits.device)
+    check_routing_options(
+        options, correction_bias, num_experts=num_experts, device=router_logits.device
+    )
     shape = (num_tokens, options.top_k)
     return (
         router_logits.new_empty(shape, dtype=torch.int32),
@@ -100,13 +105,16 @@ def _fake_fused_moe(
     down_proj: torch.Tensor,
     top_k: int,
     *,
+    correction_bias: torch.Tensor | None = None,
     scaling_factor: float = 1.0,
     allow_tf32: bool = False,
     batch_invariant: bool = False,
     **rest: Any,
 ) -> torch.Tensor:
     options = _options(top_k, **rest)
-    check_moe_arguments(hidden_states, router_weight, gate_up_proj, down_proj, *options)
+    check_moe_arguments(
+        hidden_states, router_weight, gate_up_proj, down_proj, correction_bias, options
+    )
     return hidden_states.new_empty(hidden_states.shape)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from moeproof.faults.kernel_edits import combine, gemms, gemv, heights, router, schedule
+from moeproof.faults.kernel_edits import combine, gemms, gemv, heights, persistent, router, schedule
 from moeproof.faults.kernel_edits.edit import KERNEL_EDITS, PACKAGE, UNEDITED
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "gemms",
     "gemv",
     "heights",
+    "persistent",
     "router",
     "schedule",
 ]

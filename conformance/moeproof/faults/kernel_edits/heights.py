@@ -139,7 +139,7 @@ kernel_fault(
     "kernel_down_programs_ordered_for_worst_case",
     "the last group of down's programs is taken to be as high as in the worst case",
     module="down",
-    find="tile_of_program(num_tiles, column_tiles, GROUP_M)",
-    replacement="tile_of_program(max_tiles, column_tiles, GROUP_M)",
+    find="tile_of_program(tl.program_id(0), num_tiles, column_tiles, GROUP_M)",
+    replacement="tile_of_program(tl.program_id(0), max_tiles, column_tiles, GROUP_M)",
     bug_class="schedule",
 )

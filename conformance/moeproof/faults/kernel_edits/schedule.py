@@ -166,14 +166,13 @@ kernel_fault(
     "kernel_schedule_of_first_call",
     "the schedule of the first call with these sizes is used for all later ones",
     module="schedule",
-    find="def build_schedule(",
-    replacement="_KEPT = {}\n\n\n"
-    "def build_schedule(topk_ids, num_experts, *, block_m, tail):\n"
-    "    key = (topk_ids.shape, num_experts, block_m, tail)\n"
-    "    if key not in _KEPT:\n"
-    "        _KEPT[key] = _build_schedule(topk_ids, num_experts, block_m=block_m, tail=tail)\n"
-    "    return _KEPT[key]\n\n\n"
-    "def _build_schedule(",
+    find="return build_schedule",
+    replacement="kept = []\n\n"
+    "    def first_schedule(topk_ids):\n"
+    "        if not kept:\n"
+    "            kept.append(build_schedule(topk_ids))\n"
+    "        return kept[0]\n\n"
+    "    return first_schedule",
     bug_class="stale state",
     stands_for=("deepseek-ai/DeepGEMM#451", "ROCm/aiter#3632"),
 )
@@ -181,8 +180,8 @@ kernel_fault(
     "kernel_block_m_of_another_config",
     "the schedule is cut for tiles of twice the height that the GEMMs have",
     module="eager",
-    find="block_m=tiles.block_m, tail=tiles.tail",
-    replacement="block_m=2 * tiles.block_m, tail=tiles.tail",
+    find="block_m=tiles.block_m,\n        tail=tiles.tail",
+    replacement="block_m=2 * tiles.block_m,\n        tail=tiles.tail",
     bug_class="configs",
     stands_for=("ROCm/aiter#3933",),
 )
