@@ -48,7 +48,7 @@ _MAX_CHUNKS = 4 if INTERPRETED else 128
 _COUNTED_FROM = 8 * _SCAN
 """From this many slots on, another launch counts them first; below, each program counts all."""
 
-_COUNTS = 4096
+_COUNTS = 16384
 """Entries of the chunks' counts that are read at once."""
 
 
@@ -130,6 +130,27 @@ def tile_of_program(program, num_tiles, column_tiles, GROUP_M: tl.constexpr):
     return first + within % height, within // height
 
 
+@device_function
+def count_slots(
+    ids_ptr,
+    first_slot,
+    end_slot,
+    stride_t,
+    stride_k,
+    NUM_EXPERTS: tl.constexpr,
+    TOP_K: tl.constexpr,
+    BINS: tl.constexpr,
+    SCAN: tl.constexpr,
+):
+    """(BINS,) int32: how many of the slots from the first to before the end each expert has."""
+    counts = tl.zeros((BINS,), dtype=tl.int32)
+    for first in range(first_slot, end_slot, SCAN):
+        slots = first + tl.arange(0, SCAN)
+        experts = load_experts(ids_ptr, slots, end_slot, stride_t, stride_k, NUM_EXPERTS, TOP_K)
+        counts += tl.histogram(experts, BINS)
+    return counts
+
+
 @triton.jit(do_not_specialize=["num_slots", "chunk_size"])
 def count_kernel(
     ids_ptr,
@@ -145,13 +166,10 @@ def count_kernel(
 ):
     """counts (chunks, BINS) int32: the slots of each chunk by expert; one program a chunk."""
     chunk = tl.program_id(0)
-    end = tl.minimum((chunk + 1) * chunk_size, num_slots)
-    count = tl.zeros((BINS,), dtype=tl.int32)
-    for first in range(chunk * chunk_size, end, SCAN):
-        slots = first + tl.arange(0, SCAN)
-        experts = load_experts(ids_ptr, slots, end, stride_t, stride_k, NUM_EXPERTS, TOP_K)
-        count += tl.histogram(experts, BINS)
-    tl.store(counts_ptr + chunk * BINS + tl.arange(0, BINS), count)
+    first = chunk * chunk_size
+    end = tl.minimum(first + chunk_size, num_slots)
+    counts = count_slots(ids_ptr, first, end, stride_t, stride_k, NUM_EXPERTS, TOP_K, BINS, SCAN)
+    tl.store(counts_ptr + chunk * BINS + tl.arange(0, BINS), counts)
 
 
 @triton.jit(do_not_specialize=["max_tiles", "num_slots", "chunk_size", "num_chunks"])
@@ -182,9 +200,9 @@ def schedule_kernel(
     end_slot = tl.minimum(first_slot + chunk_size, num_slots)
     bins = tl.arange(0, BINS)
 
-    total = tl.zeros((BINS,), dtype=tl.int32)
-    earlier = tl.zeros((BINS,), dtype=tl.int32)
     if COUNTED:
+        total = tl.zeros((BINS,), dtype=tl.int32)
+        earlier = tl.zeros((BINS,), dtype=tl.int32)
         for first in range(0, num_chunks, COUNT_ROWS):
             chunks = first + tl.arange(0, COUNT_ROWS)
             counts = tl.load(
@@ -195,13 +213,12 @@ def schedule_kernel(
             total += tl.sum(counts, axis=0)
             earlier += tl.sum(tl.where(chunks[:, None] < chunk, counts, 0), axis=0)
     else:
-        for first in range(0, num_slots, SCAN):
-            slots = first + tl.arange(0, SCAN)
-            experts = load_experts(
-                ids_ptr, slots, num_slots, stride_t, stride_k, NUM_EXPERTS, TOP_K
-            )
-            total += tl.histogram(experts, BINS)
-            earlier += tl.histogram(tl.where(slots < first_slot, experts, NUM_EXPERTS), BINS)
+        earlier = count_slots(
+            ids_ptr, 0, first_slot, stride_t, stride_k, NUM_EXPERTS, TOP_K, BINS, SCAN
+        )
+        total = earlier + count_slots(
+            ids_ptr, first_slot, num_slots, stride_t, stride_k, NUM_EXPERTS, TOP_K, BINS, SCAN
+        )
     # The bin of ids outside [0, E) comes after every expert's, so it moves no expert's rows.
     end_row = tl.cumsum(total, axis=0)
     first_row = end_row - total
@@ -277,12 +294,12 @@ def plan_schedule(
     buffer_size = counts_at + (num_chunks * bins if counted else 0)
     strides = topk_ids.strides
     routing = {"NUM_EXPERTS": num_experts, "TOP_K": top_k, "BINS": bins}
-    count_slots = None
+    count = None
     if counted:
-        count_slots = Launch(
+        count = Launch(
             count_kernel, num_chunks, (num_slots, chunk_size, *strides), {**routing, "SCAN": _SCAN}
         )
-    place_slots = Launch(
+    place = Launch(
         schedule_kernel,
         num_chunks,
         (max_tiles, num_slots, chunk_size, num_chunks, block_m, tail, *strides),
@@ -294,16 +311,16 @@ def plan_schedule(
             "COUNTED": counted,
             "WITHOUT_TAILS": without_tails,
         },
-        num_warps=4 if bins <= 1024 else 8,
+        num_warps=8,
     )
 
     def build_schedule(topk_ids: torch.Tensor) -> torch.Tensor:
         buffer = topk_ids.new_empty(buffer_size, dtype=torch.int32)
         counts = buffer
-        if count_slots is not None:
+        if count is not None:
             counts = buffer[counts_at:]
-            count_slots(topk_ids, counts)
-        place_slots(topk_ids, counts, buffer)
+            count(topk_ids, counts)
+        place(topk_ids, counts, buffer)
         return buffer
 
     return build_schedule
