@@ -13,7 +13,7 @@ from multiprocessing import Pipe
 from multiprocessing.connection import wait
 from typing import Any
 
-from moeproof.worker_messages import CHECK_MARK, Subject
+from moeproof.worker_messages import CHECK_MARK
 from moeproof.worker_places import GpuLease
 
 _TAIL_BYTES = 16_384
@@ -48,10 +48,18 @@ class WorkerDeathError(Exception):
 
 
 class WorkerProcess:
-    """One process that runs :mod:`moeproof.worker`, in a process group of its own."""
+    """One process that serves a supervisor, in a process group of its own."""
 
-    def __init__(self, subject: Subject, lease: GpuLease | None = None) -> None:
-        """Start it, on a GPU that the caller has leased and that it goes on holding itself."""
+    def __init__(
+        self, request: object, lease: GpuLease | None = None, *, module: str = "moeproof.worker"
+    ) -> None:
+        """Start it, on a GPU that the caller has leased and that it goes on holding itself.
+
+        Args:
+            request: the first message, which tells it what to load.
+            lease: of the GPU; None where it needs none.
+            module: what it runs, with the end of its pipe as the first argument.
+        """
         self._tail = b""
         self._killed = False
         self._pipe, theirs = Pipe()
@@ -62,7 +70,7 @@ class WorkerProcess:
             inherited = (theirs.fileno(), *leased)
             try:
                 self._process = subprocess.Popen(
-                    [sys.executable, "-m", "moeproof.worker", *map(str, inherited)],
+                    [sys.executable, "-m", module, *map(str, inherited)],
                     stdin=subprocess.DEVNULL,
                     stdout=their_output,
                     stderr=their_output,
@@ -73,7 +81,7 @@ class WorkerProcess:
             finally:
                 os.close(their_output)
         self._output: int | None = output
-        self.send(subject)
+        self.send(request)
 
     def send(self, message: object) -> None:
         """Hand over a message. A worker that is gone is noticed by :meth:`receive`."""

@@ -6,11 +6,12 @@ import argparse
 import time
 from contextlib import ExitStack
 from datetime import datetime, timezone
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
 from moeproof.architectures import ARCHITECTURES
-from moeproof.commands.arguments import Commands, add_workers
+from moeproof.commands.arguments import Commands, add_workers, positive
 from moeproof.number_format import STORAGE_FORMATS
 from moeproof.report_directory import ReportDirectory
 from moeproof.targets.compilation import compile_targets
@@ -55,6 +56,13 @@ def add_parser(commands: Commands) -> None:
         type=Path,
         help="write targets.jsonl and targets.html into this folder",
     )
+    parser.add_argument(
+        "--timeout",
+        metavar="SECONDS",
+        type=positive(float),
+        default=600.0,
+        help="the longest that one call may take, what it compiles included (default: %(default)g)",
+    )
     add_workers(parser)
 
 
@@ -82,7 +90,12 @@ def _compile(arguments: argparse.Namespace) -> TargetsReport:
     started = time.monotonic()
     compiled = {}
     for result in compile_targets(
-        arguments.implementation, targets=targets, dtypes=dtypes, workers=arguments.workers
+        arguments.implementation,
+        targets=targets,
+        dtypes=dtypes,
+        workers=arguments.workers,
+        timeout_seconds=arguments.timeout,
+        tell=partial(print, flush=True),
     ):
         compiled[result.target] = result
         seconds = time.monotonic() - started

@@ -135,7 +135,7 @@ class Versions:
 
 @dataclass(frozen=True)
 class FailedCall:
-    """A call that raised: no code for this target, or more than it has.
+    """A call that raised (no code for this target, or more than it has), hung or crashed.
 
     Attributes:
         target, problem: where.

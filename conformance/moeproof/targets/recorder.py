@@ -8,7 +8,7 @@ implementation decides by reading results of its kernels on the host is not to b
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -16,21 +16,24 @@ from typing import Any
 import triton
 
 from moeproof.architectures import Architecture
-from moeproof.implementation import Implementation
 from moeproof.targets import gcn, sass
 from moeproof.targets.dots import read_dots
 from moeproof.targets.facts import Configuration, FailedCall, KernelFacts, Resources, read_facts
-from moeproof.targets.problems import Call, representative_calls
+from moeproof.targets.problems import Call
 from moeproof.triton_driver import AbsentGpuDriver, install
 
 
 class Recorder:
-    """Makes Triton of this process compile for an architecture, and keeps what it compiles."""
+    """Makes Triton of this process compile for an architecture, and reads what it compiles."""
 
-    def __init__(self, architecture: Architecture) -> None:
+    def __init__(
+        self, architecture: Architecture, *, compiled: Callable[[KernelFacts], object]
+    ) -> None:
+        """``compiled`` is given each kernel once, during the call that launches it first."""
         self._architecture = architecture
+        self._tell = compiled
         self._call: Call | None = None
-        self._facts: dict[str, KernelFacts] = {}
+        self._told: set[str] = set()
         install(
             AbsentGpuDriver(
                 architecture,
@@ -40,31 +43,21 @@ class Recorder:
         )
         triton.knobs.compilation.listener = self._compiled
 
-    def record(
-        self, implementation: Implementation, dtypes: Collection[str]
-    ) -> Iterator[KernelFacts | FailedCall]:
-        """The facts of each kernel once it is compiled, and the calls that raised.
-
-        Of calls that raise the same error, the first is told.
-        """
-        messages: set[str] = set()
-        for call in representative_calls(implementation, dtypes):
-            self._call = call
-            told = len(self._facts)
-            try:
-                call.launch()
-            except Exception as error:
-                message = f"{type(error).__name__}: {str(error).strip()[:2000]}"
-                if message not in messages:
-                    messages.add(message)
-                    yield FailedCall(self._architecture.name, call.name, message)
-            yield from list(self._facts.values())[told:]
+    def record(self, call: Call) -> FailedCall | None:
+        """Make a call; its failure if it raised."""
+        self._call = call
+        try:
+            call.launch()
+        except Exception as error:
+            message = f"{type(error).__name__}: {str(error).strip()[:2000]}"
+            return FailedCall(self._architecture.name, call.name, message)
+        return None
 
     def _compiled(
         self, *, src: Any, metadata: Mapping[str, Any], metadata_group: Mapping[str, str], **_: Any
     ) -> None:
         """Triton's compilation listener, called for code that comes from its cache as well."""
-        if metadata["hash"] in self._facts:
+        if metadata["hash"] in self._told:
             return
         assert self._call is not None
         names = src.fn.arg_names
@@ -81,9 +74,9 @@ class Recorder:
         paths = {Path(path).suffix: Path(path) for path in metadata_group.values()}
         dots = read_dots(paths[".ttir"].read_text())
         read = _read_cubin if self._architecture.backend == "cuda" else _read_amdgcn
-        self._facts[metadata["hash"]] = read(
-            configuration, paths, shared_bytes=metadata["shared"], dots=dots
-        )
+        facts = read(configuration, paths, shared_bytes=metadata["shared"], dots=dots)
+        self._told.add(metadata["hash"])
+        self._tell(facts)
 
 
 def _read_cubin(

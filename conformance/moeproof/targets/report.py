@@ -29,7 +29,7 @@ class TargetsReport:
         targets, dtypes: what was asked for.
         started_at: ISO 8601, in UTC. seconds: wall time.
         kernels: each compiled configuration.
-        failed_calls: calls of the implementation that raised.
+        failed_calls: calls of the implementation that raised, took too long or crashed.
     """
 
     implementation: str

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import time
 from functools import partial
 from typing import Any
 
@@ -75,6 +78,30 @@ layer = Layer()
 def raising(*_: torch.Tensor) -> torch.Tensor:
     """What a call that fails looks like."""
     raise RuntimeError("no tiles for this GPU")
+
+
+def sleeping(hidden_states: torch.Tensor, *_: torch.Tensor) -> torch.Tensor:
+    """One call that takes too long, and a later one that fails."""
+    if hidden_states.shape == (2, 1008):
+        time.sleep(600)
+    if hidden_states.shape == (4, 1008):
+        raise RuntimeError("four tokens")
+    return hidden_states
+
+
+class Crashing:
+    """Good code, in calls of which one ends the process."""
+
+    capabilities = good.capabilities
+
+    def fused_experts(self, hidden_states: torch.Tensor, *_: torch.Tensor) -> torch.Tensor:
+        output = good.fused_experts(hidden_states)
+        if hidden_states.shape == (2, 1008):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return output
+
+
+crashing = Crashing()
 
 
 def without_kernels(hidden_states: torch.Tensor, *_: torch.Tensor) -> torch.Tensor:

@@ -3,22 +3,38 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from moeproof.cli import main
 from moeproof.implementation import ImplementationError
-from moeproof.targets.compilation import CompiledTarget, compile_targets
+from moeproof.targets import compilation
+from moeproof.targets.compilation import compile_targets
 from moeproof.targets.facts import KernelFacts
+from moeproof.targets.isolated_compiler import CompiledTarget
 from moeproof.targets.rules import violations
 
 _SUBJECTS = Path(__file__).parents[1] / "subjects" / "planted_kernels.py"
 
 
-def _compile(name: str, *targets: str) -> dict[str, CompiledTarget]:
-    compiled = compile_targets(f"{_SUBJECTS}:{name}", targets=targets, dtypes=("bf16",), workers=2)
+def _compile(
+    name: str,
+    *targets: str,
+    timeout: float = 300.0,
+    tell: Callable[[str], object] = print,
+) -> dict[str, CompiledTarget]:
+    compiled = compile_targets(
+        name if ":" in name else f"{_SUBJECTS}:{name}",
+        targets=targets,
+        dtypes=("bf16",),
+        workers=2,
+        timeout_seconds=timeout,
+        tell=tell,
+    )
     return {result.target: result for result in compiled}
 
 
@@ -74,6 +90,50 @@ def test_failed_call_is_told_once() -> None:
     assert failed.message == "RuntimeError: no tiles for this GPU"
 
 
+def test_call_that_takes_too_long_is_killed_and_the_others_are_made(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(compilation, "_SECONDS_BETWEEN_LINES", 0.5)
+    lines: list[str] = []
+    (result,) = _compile("sleeping", "sm_80", timeout=3.0, tell=lines.append).values()
+    slept, raised = result.failed_calls
+    assert slept.problem == "T2-H1008-I496-E8-K2-bf16"
+    # Nine models' layers with one token, and this one before them.
+    assert re.fullmatch(
+        r"call 11 of \d+ gave no answer within 3 s \(--timeout\) "
+        r"at .*planted_kernels\.py:\d+ in sleeping",
+        slept.message,
+    )
+    assert (raised.problem, raised.message) == (
+        "T4-H1008-I496-E8-K2-bf16",
+        "RuntimeError: four tokens",
+    )
+    under_way = r"sm_80: call 11 of \d+, T2-H1008-I496-E8-K2-bf16, for \d s"
+    assert any(re.fullmatch(under_way, line) for line in lines)
+
+
+def test_call_that_ends_the_process_costs_no_other() -> None:
+    (result,) = _compile("crashing", "sm_80").values()
+    assert _only_kernel(result).configuration.problem == "T1-H1008-I496-E8-K2-bf16"
+    (failed,) = result.failed_calls
+    assert failed.problem == "T2-H1008-I496-E8-K2-bf16"
+    assert re.match(r"in call 11 of \d+, the process was killed by SIGKILL", failed.message)
+
+
+def test_implementation_that_loads_only_once_is_told(tmp_path: Path) -> None:
+    subject = tmp_path / "once.py"
+    subject.write_text(
+        "import os, pathlib\n"
+        "pathlib.Path(__file__).with_suffix('.loaded').touch(exist_ok=False)\n"
+        "def fused_experts(*tensors):\n"
+        "    os._exit(7)\n"
+    )
+    (result,) = _compile(f"{subject}:fused_experts", "sm_80").values()
+    died, not_made = result.failed_calls
+    assert re.match(r"in call 1 of \d+, the process exited with code 7", died.message)
+    assert re.match(r"calls 2 to \d+ were not made: .*FileExistsError", not_made.message)
+
+
 def test_unknown_implementation() -> None:
     with pytest.raises(ImplementationError, match="has no attribute 'absent'"):
         _compile("absent", "sm_80")
@@ -107,6 +167,26 @@ def test_command_writes_what_it_found(
     page = (tmp_path / "targets.html").read_text()
     assert "v_mfma_f32_32x32x8_bf16" in page
     assert f"{counts[0]}<br><small>accumulation {counts[1]}</small>" in page
+
+
+def test_command_names_the_limit_that_a_call_passed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["targets", "--target", "sm_80", "--dtype", "bf16", "--timeout", "2.5"]
+    subject = ["--implementation", f"{_SUBJECTS}:sleeping", "--report", str(tmp_path)]
+    assert main([*arguments, *subject]) == 1
+    printed = capsys.readouterr().out
+    assert re.search(
+        r"^ERROR sm_80 T2-H1008-I496-E8-K2-bf16: call 11 of \d+ gave no answer within 2.5 s "
+        r"\(--timeout\)",
+        printed,
+        re.MULTILINE,
+    )
+    assert "2 calls failed" in printed
+    lines = map(json.loads, (tmp_path / "targets.jsonl").read_text().splitlines())
+    failed = [line["problem"] for line in lines if line["kind"] == "failed_call"]
+    assert failed == ["T2-H1008-I496-E8-K2-bf16", "T4-H1008-I496-E8-K2-bf16"]
+    assert "(--timeout)" in (tmp_path / "targets.html").read_text()
 
 
 @pytest.mark.parametrize("name", ["raising", "without_kernels"])
