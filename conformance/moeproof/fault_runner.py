@@ -1,6 +1,7 @@
 """Faults through the runner: in worker processes, until a check catches them.
 
-A fault may crash its worker or hang: that is a catch, and costs one case, as in any run.
+A fault may crash its worker or hang: that is a catch, and costs one case, as in any run; but only
+where the right steps do neither. A device that many share may have no memory or no time left.
 """
 
 from __future__ import annotations
@@ -9,13 +10,15 @@ import queue
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from moeproof.faults.fault import CONTROL, Fault
+from moeproof.faults.kernel_edits import UNEDITED
 from moeproof.faults.matrix import find_catches, result_of
 from moeproof.isolated_judge import IsolatedJudge
 from moeproof.planned_case import PlannedCase
 from moeproof.report.fault_matrix import FaultResult
+from moeproof.verdict import Outcome, Verdict
 from moeproof.worker_messages import Subject
 from moeproof.worker_places import cores_of_a_worker
 
@@ -62,7 +65,9 @@ class FaultRun:
                 return find_catches(
                     fault,
                     [*first, *order],
-                    lambda case, check: judge.judge_check(case.case_id, check),
+                    lambda case, check: self._confirmed(
+                        judge.judge_check(case.case_id, check), fault
+                    ),
                     stop_at_first=not self.every_check,
                 )
 
@@ -95,6 +100,17 @@ class FaultRun:
             yield judge
         finally:
             shared.put(judge)
+
+    def _confirmed(self, verdict: Verdict, fault: Fault) -> Verdict:
+        """The verdict, unless it is an ERROR that the right steps have on the same case, too."""
+        if verdict.outcome is not Outcome.ERROR:
+            return verdict
+        with IsolatedJudge(self._subject(UNEDITED if fault.kind == "kernel" else CONTROL)) as judge:
+            right = judge.judge_check(verdict.case_id, verdict.check)
+        if right.outcome is Outcome.PASS:
+            return verdict
+        message = f"the right steps do not pass here either: {right.message}"
+        return replace(verdict, outcome=Outcome.UNSUPPORTED, message=message)
 
     def _subject(self, fault: Fault) -> Subject:
         cores = cores_of_a_worker(self.workers)

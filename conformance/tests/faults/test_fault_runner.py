@@ -23,6 +23,9 @@ PLANNED = [
     PlannedCase(parse_case_id(CASE), ("accuracy", "determinism")),
     PlannedCase(parse_case_id(MASKED), ("accuracy",)),
 ]
+NO_TOKENS = [
+    PlannedCase(parse_case_id("T0-H24-I20-E4-K2-fp32/uniform/random/contiguous/0"), ("accuracy",))
+]
 RUN = FaultRun(device="cpu", workers=1, timeout_seconds=60.0)
 
 
@@ -52,6 +55,16 @@ def test_an_edited_kernel_is_judged() -> None:
     """Under Triton's interpreter, in a process of its own."""
     (result,) = RUN.judge([FAULTS["kernel_last_slot_not_added"]], PLANNED[:1])
     assert result.catches[0].check == "accuracy"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "caught"),
+    [pytest.param(60.0, True, id="time-enough"), pytest.param(1e-3, False, id="no-time")],
+)
+def test_what_stops_the_right_steps_too_catches_nothing(seconds: float, caught: bool) -> None:
+    run = FaultRun(device="cpu", workers=1, timeout_seconds=seconds)
+    (result,) = run.judge([FAULTS["empty_batch_crashes"]], NO_TOKENS)
+    assert result.caught == caught
 
 
 @pytest.fixture
@@ -84,7 +97,7 @@ def test_a_worker_that_died_is_replaced_by_one_of_the_next(judge: IsolatedJudge)
             judge.judge_check(
                 f"T{tokens}-H16-I16-E4-K2-bf16/uniform/random/contiguous/0", "memory"
             ).outcome
-            for tokens in range(12, 14)
+            for tokens in (15, 16)  # with which it leaves
         }
         assert Outcome.ERROR in outcomes
         judge.turn_to("moeproof.faults:none")
