@@ -17,7 +17,7 @@ import pytest
 import torch
 from moe_dispatch_bench import __main__ as benchmark
 from moe_dispatch_bench import cell, contenders, floors, roofline, timing, tune
-from moe_dispatch_bench.workload import Shape, make_layer, model_shape
+from moe_dispatch_bench.workload import Shape, make_batch, make_layer, model_shape
 
 from moe_dispatch.target import device_type
 
@@ -269,9 +269,24 @@ def test_tiles_tried(
     assert len(set(found)) == len(found)
     assert {candidate.heights for candidate in found if len(candidate.heights) > 1} == {heights}
     assert any(len(candidate.heights) == 1 for candidate in found)
+    persistent = [candidate for candidate in found if candidate.product == "persistent_down"]
+    assert bool(persistent) == (tokens == 2048)
     for candidate in found:
-        tile, operands = candidate.tile, {"gate_up": 2, "down": 1}[candidate.product]
+        tile, operands = candidate.tile, 2 if candidate.product == "gate_up" else 1
         for height, stages in zip(candidate.heights, tile.num_stages, strict=True):
             assert stages >= 2
             elements = tile.block_k * (height + operands * tile.block_n)
             assert 2 * elements * stages <= 227 * 1024
+
+
+def test_persistent_candidates_multiply_as_the_others() -> None:
+    shape = Shape("small", hidden_size=48, intermediate_size=32, num_experts=3, top_k=2)
+    layer = make_layer(shape, torch.bfloat16)
+    batch = make_batch(shape, 40, routing="zipf", dtype=torch.bfloat16, seed=0)
+    tile = tune.GemmTile(16, 16, 2, 4, (1,), by_descriptor=True)
+
+    def result(product: str) -> torch.Tensor:
+        torch.manual_seed(0)
+        return tune._call(tune.Candidate(product, (16,), tile), layer, batch)()
+
+    torch.testing.assert_close(result("persistent_down"), result("down"), rtol=1e-2, atol=1e-2)

@@ -26,8 +26,9 @@ import torch
 from moe_dispatch.down import plan_down
 from moe_dispatch.gate_up import plan_gate_up
 from moe_dispatch.gemv import plan_gemv_down, plan_gemv_gate_up
+from moe_dispatch.persistent_down import plan_persistent_down
 from moe_dispatch.schedule import max_tiles, plan_schedule
-from moe_dispatch.target import architecture
+from moe_dispatch.target import architecture, multiprocessors
 from moe_dispatch.tensor_spec import TensorSpec
 from moe_dispatch.tile_config import GemmTile, GemvTile, TileConfig, select_tiles
 from moe_dispatch_bench.timing import seconds_in_turns
@@ -36,13 +37,15 @@ from moe_dispatch_bench.workload import Batch, Layer, Shape, make_batch, make_la
 _HEIGHTS = (16, 32, 64, 128, 160)
 _STAGES = (2, 3, 4, 5)
 _PRODUCTS = {"gate_up": 2, "down": 1}  # and how many weight tiles each loads per step
+_PERSISTENT = "persistent_down"
+_PERSISTENT_HEIGHT = 128  # without tails: its schedule's other tiles have none either
 _SHARED_MEMORY = 227 * 1024  # of one sm_90 block
 _ROUNDS = 4
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """One tile of one of the two products; the height is 1 for matrix-vector products."""
+    """One tile of one of the products; the height is 1 for matrix-vector products."""
 
     product: str
     heights: tuple[int, ...]
@@ -77,6 +80,16 @@ def candidates(shape: Shape, num_tokens: int) -> Iterator[Candidate]:
             for stages in list(fitting)[-2:]:
                 tile = GemmTile(block_n, block_k, group, warps, stages, by_descriptor)
                 yield Candidate(name, heights, tile)
+    if rows >= _PERSISTENT_HEIGHT / 2:
+        yield from _persistent_candidates()
+
+
+def _persistent_candidates() -> Iterator[Candidate]:
+    for block_n, block_k, group in product((128, 256), (64, 128), (4, 8)):
+        most_stages = _SHARED_MEMORY // (2 * block_k * (_PERSISTENT_HEIGHT + block_n))
+        for stages in [count for count in _STAGES if count <= most_stages][-2:]:
+            tile = GemmTile(block_n, block_k, group, 8, (stages,), by_descriptor=True)
+            yield Candidate(_PERSISTENT, (_PERSISTENT_HEIGHT,), tile)
 
 
 def _heights_of_table(shape: Shape, num_tokens: int) -> tuple[int, ...]:
@@ -182,8 +195,24 @@ def _call(candidate: Candidate, layer: Layer, batch: Batch) -> Callable[[], torc
     num_experts = layer.shape.num_experts
     most_tiles = max_tiles(num_slots=ids.numel(), num_experts=num_experts, block_m=tiles.block_m)
     schedule = plan_schedule(
-        of_ids, num_experts, max_tiles=most_tiles, block_m=tiles.block_m, tail=tiles.tail
+        of_ids,
+        num_experts,
+        max_tiles=most_tiles,
+        block_m=tiles.block_m,
+        tail=tiles.tail,
+        without_tails=candidate.product == _PERSISTENT,
     )(ids)
+    if candidate.product == _PERSISTENT:
+        run = plan_persistent_down(
+            of_h,
+            of_down,
+            max_tiles=most_tiles,
+            programs=multiprocessors(x.device),
+            block_m=tiles.block_m,
+            tile=tile,
+            allow_tf32=False,
+        )
+        return partial(run, h, layer.down_proj, schedule)
     if candidate.product == "gate_up":
         run = plan_gate_up(
             of_x,
