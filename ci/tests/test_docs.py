@@ -107,6 +107,7 @@ def test_what_is_not_run_is_known() -> None:
         ("quick-start", "sh install"),
         ("quick-start", "sh gpu"),
         ("running", "sh gpu"),
+        ("running", "sh fragment"),
         ("running", "sh gpu"),
         ("upgrading", "sh gpu"),
     ]

@@ -318,7 +318,7 @@ def _interpreter_tiles(
         heights=heights,
         gate_up=tile(intermediate_size, hidden_size),
         down=down,
-        persistent_down=down._replace(by_descriptor=True) if rows > 16 else None,
+        persistent_down=down._replace(by_descriptor=True) if rows > 32 else None,
     )
 
 
