@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import triton
@@ -14,7 +15,7 @@ from .schedule import load_slots, load_tile, tile_of_program
 from .sizes import cdiv
 from .target import device_function
 from .tensor_spec import TensorSpec
-from .tile_config import TileConfig
+from .tile_config import GemmTile, TileConfig
 
 
 @device_function
@@ -143,15 +144,69 @@ def down_tile(
         )
 
 
-@triton.jit(do_not_specialize=["max_tiles"])
-def down_kernel(
+@device_function
+def down_program(
     h_ptr,
     h_rows,
     w,
     y_ptr,
     schedule_ptr,
     max_tiles,
+    num_tiles,
     column_tiles,
+    sizes,
+    w_strides,
+    HEIGHTS: tl.constexpr,
+    BLOCK_M: tl.constexpr,
+    TILE: tl.constexpr,
+    BY_DESCRIPTOR: tl.constexpr,
+    H_BY_DESCRIPTOR: tl.constexpr,
+    WEIGHT_EVICTION: tl.constexpr,
+    ALLOW_TF32: tl.constexpr,
+):
+    """`down_kernel`'s tile of this program, if it has one, at the height that its rows ask for."""
+    if tl.program_id(0) < num_tiles * column_tiles:
+        tile, column = tile_of_program(tl.program_id(0), num_tiles, column_tiles, TILE[2])
+        expert, first_row, end_row = load_tile(schedule_ptr, tile, max_tiles)
+        rows = end_row - first_row
+        for i in tl.static_range(len(HEIGHTS)):
+            if (rows > (HEIGHTS[i - 1] if i else 0)) & (rows <= HEIGHTS[i]):
+                down_tile(
+                    h_ptr,
+                    h_rows,
+                    w,
+                    y_ptr,
+                    schedule_ptr,
+                    max_tiles,
+                    (expert, first_row, end_row, column),
+                    sizes,
+                    w_strides,
+                    min(HEIGHTS[i], BLOCK_M),
+                    HEIGHTS[i] - min(HEIGHTS[i], BLOCK_M),
+                    TILE[0],
+                    TILE[1],
+                    TILE[3][i],
+                    TILE[4],
+                    TILE[5],
+                    BY_DESCRIPTOR,
+                    H_BY_DESCRIPTOR and HEIGHTS[i] >= BLOCK_M,
+                    WEIGHT_EVICTION,
+                    ALLOW_TF32,
+                )
+
+
+@triton.jit(do_not_specialize=["max_tiles", "narrow_up_to"])
+def down_kernel(
+    h_ptr,
+    h_rows,
+    w,
+    narrow_w,
+    y_ptr,
+    schedule_ptr,
+    max_tiles,
+    column_tiles,
+    narrow_column_tiles,
+    narrow_up_to,
     intermediate_size,
     hidden_size,
     stride_we,
@@ -159,55 +214,68 @@ def down_kernel(
     stride_wk,
     HEIGHTS: tl.constexpr,
     BLOCK_M: tl.constexpr,
-    BLOCK_N: tl.constexpr,
-    BLOCK_K: tl.constexpr,
-    GROUP_M: tl.constexpr,
-    STAGES: tl.constexpr,
-    EVEN_N: tl.constexpr,
-    EVEN_K: tl.constexpr,
+    TILE: tl.constexpr,
+    NARROW_TILE: tl.constexpr,
     BY_DESCRIPTOR: tl.constexpr,
     WEIGHT_EVICTION: tl.constexpr,
     ALLOW_TF32: tl.constexpr,
 ):
     """BLOCK_N columns of one tile of y = h @ down^T, stored at the rows' slots.
 
-    h (T * K, I): contiguous, rows in schedule order; h_rows is h again. w (E, H, I): any strides.
-    BY_DESCRIPTOR, h_rows and w are descriptors of h's rows and of w's (E * H, I) rows, and BLOCK_M
-    rows of h are loaded at once. y (T * K, H): contiguous, rows in slot order. Transposed and as
-    high as its rows ask for, like `gate_up_kernel`'s tiles. Rows past the tile's end and columns
-    past H repeat the last valid one, or are whatever rows follow, so that the main loop needs no
-    mask for them; they are not stored.
+    h (T * K, I): contiguous, rows in schedule order; h_rows is h again. w (E, H, I): any strides,
+    and narrow_w is w again. BY_DESCRIPTOR, the other two are descriptors of h's rows and of w's
+    (E * H, I) rows, and BLOCK_M rows of h are loaded at once. y (T * K, H): contiguous, rows in
+    slot order. Transposed and as high as its rows ask for, like `gate_up_kernel`'s tiles. Rows past
+    the tile's end and columns past H repeat the last valid one, or are whatever rows follow, so
+    that the main loop needs no mask for them; they are not stored.
+
+    TILE, NARROW_TILE: BLOCK_N, BLOCK_K, GROUP_M, STAGES, EVEN_N and EVEN_K. The work of at most
+    `narrow_up_to` programs is shared out among more in narrow tiles, if there are such.
     """
     num_tiles = tl.load(schedule_ptr)
-    if tl.program_id(0) >= num_tiles * column_tiles:
-        return
-    tile, column = tile_of_program(tl.program_id(0), num_tiles, column_tiles, GROUP_M)
-    expert, first_row, end_row = load_tile(schedule_ptr, tile, max_tiles)
-    rows = end_row - first_row
-    for i in tl.static_range(len(HEIGHTS)):
-        if (rows > (HEIGHTS[i - 1] if i else 0)) & (rows <= HEIGHTS[i]):
-            down_tile(
-                h_ptr,
-                h_rows,
-                w,
-                y_ptr,
-                schedule_ptr,
-                max_tiles,
-                (expert, first_row, end_row, column),
-                (intermediate_size, hidden_size),
-                (stride_we, stride_wn, stride_wk),
-                min(HEIGHTS[i], BLOCK_M),
-                HEIGHTS[i] - min(HEIGHTS[i], BLOCK_M),
-                BLOCK_N,
-                BLOCK_K,
-                STAGES[i],
-                EVEN_N,
-                EVEN_K,
-                BY_DESCRIPTOR,
-                BY_DESCRIPTOR and HEIGHTS[i] >= BLOCK_M,
-                WEIGHT_EVICTION,
-                ALLOW_TF32,
-            )
+    sizes = (intermediate_size, hidden_size)
+    w_strides = (stride_we, stride_wn, stride_wk)
+    few = num_tiles * column_tiles <= narrow_up_to
+    if NARROW_TILE is None or not few:
+        down_program(
+            h_ptr,
+            h_rows,
+            w,
+            y_ptr,
+            schedule_ptr,
+            max_tiles,
+            num_tiles,
+            column_tiles,
+            sizes,
+            w_strides,
+            HEIGHTS,
+            BLOCK_M,
+            TILE,
+            BY_DESCRIPTOR,
+            BY_DESCRIPTOR,
+            WEIGHT_EVICTION,
+            ALLOW_TF32,
+        )
+    elif NARROW_TILE is not None:
+        down_program(
+            h_ptr,
+            h_rows,
+            narrow_w,
+            y_ptr,
+            schedule_ptr,
+            max_tiles,
+            num_tiles,
+            narrow_column_tiles,
+            sizes,
+            w_strides,
+            HEIGHTS,
+            BLOCK_M,
+            NARROW_TILE,
+            BY_DESCRIPTOR,
+            False,
+            WEIGHT_EVICTION,
+            ALLOW_TF32,
+        )
 
 
 def plan_down(
@@ -215,36 +283,57 @@ def plan_down(
     down_proj: TensorSpec,
     *,
     max_tiles: int,
+    programs: int,
     tiles: TileConfig,
     allow_tf32: bool,
 ) -> Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]:
     """Plan of y (T * K, H) from h (T * K, I), down_proj (E, H, I) and a schedule.
 
     h: `gate_up`'s result. y has h's dtype and its rows in slot order; those of slots that the
-    schedule leaves out stay unwritten. max_tiles: the schedule's.
+    schedule leaves out stay unwritten. max_tiles: the schedule's. programs: few tiles are narrow
+    where no more than this many programs had one.
     """
-    tile = tiles.down
+    tile, narrow = tiles.down, tiles.narrow_down
     num_slots = h.shape[0]
     _, hidden_size, intermediate_size = down_proj.shape
     column_tiles = cdiv(hidden_size, tile.block_n)
+    narrow_column_tiles = 0 if narrow is None else cdiv(hidden_size, narrow.block_n)
+    few_tiles = min(max_tiles, programs // column_tiles)
     by_descriptor = tile.by_descriptor and takes_descriptor(down_proj) and takes_descriptor(h)
     blocks = {
         1: (h, [tiles.block_m, tile.block_k]),
         2: (down_proj, [tile.block_n, tile.block_k]),
     }
+    if narrow is not None:
+        blocks[3] = (down_proj, [narrow.block_n, narrow.block_k])
+
+    def constants(tile: GemmTile) -> tuple[Any, ...]:
+        return (
+            tile.block_n,
+            tile.block_k,
+            tile.group_m,
+            tile.num_stages,
+            hidden_size % tile.block_n == 0,
+            intermediate_size % tile.block_k == 0,
+        )
+
     launch = Launch(
         down_kernel,
-        max_tiles * column_tiles,
-        (max_tiles, column_tiles, intermediate_size, hidden_size, *down_proj.strides),
+        max(max_tiles * column_tiles, few_tiles * narrow_column_tiles),
+        (
+            max_tiles,
+            column_tiles,
+            narrow_column_tiles,
+            programs,
+            intermediate_size,
+            hidden_size,
+            *down_proj.strides,
+        ),
         {
             "HEIGHTS": tiles.heights,
             "BLOCK_M": tiles.block_m,
-            "BLOCK_N": tile.block_n,
-            "BLOCK_K": tile.block_k,
-            "GROUP_M": tile.group_m,
-            "STAGES": tile.num_stages,
-            "EVEN_N": hidden_size % tile.block_n == 0,
-            "EVEN_K": intermediate_size % tile.block_k == 0,
+            "TILE": constants(tile),
+            "NARROW_TILE": None if narrow is None else constants(narrow),
             "BY_DESCRIPTOR": by_descriptor,
             "WEIGHT_EVICTION": tiles.weight_eviction,
             "ALLOW_TF32": allow_tf32,
@@ -255,7 +344,7 @@ def plan_down(
 
     def down(h: torch.Tensor, down_proj: torch.Tensor, schedule: torch.Tensor) -> torch.Tensor:
         y = h.new_empty(num_slots, hidden_size)
-        launch(h, h, down_proj, y, schedule)
+        launch(h, h, down_proj, down_proj, y, schedule)
         return y
 
     return down

@@ -234,7 +234,14 @@ def _plan_experts(
         hidden_states, gate_up_proj, max_tiles=most_tiles, top_k=top_k, tiles=tiles, allow_tf32=tf32
     )
     if persistent is None:
-        down = plan_down(h_spec, down_proj, max_tiles=most_tiles, tiles=tiles, allow_tf32=tf32)
+        down = plan_down(
+            h_spec,
+            down_proj,
+            max_tiles=most_tiles,
+            programs=multiprocessors,
+            tiles=tiles,
+            allow_tf32=tf32,
+        )
     else:
         down = plan_persistent_down(
             h_spec,

@@ -73,12 +73,15 @@ class TileConfig(NamedTuple):
     so that experts with few rows and with many run side by side. Powers of two, but the last may
     be the sum of two. The matrix instruction, and with it the order of the sums, must be the same
     for all: a token's result does not depend on how many rows its expert has.
+    narrow_down: in place of `down` where that has no tile for most multiprocessors, as when many
+    tokens go to few experts; a program finds from the schedule which it is. As many warps as down.
     persistent_down: in place of `down` where its operands' rows are short (see `persistent_down`).
     """
 
     heights: tuple[int, ...]
     gate_up: GemmTile
     down: GemmTile
+    narrow_down: GemmTile | None = None
     persistent_down: GemmTile | None = None
 
     @property
@@ -167,11 +170,13 @@ _SM_90: _Rows = {
         (32, 64, 128),
         GemmTile(64, 128, 8, 4, (4, 4, 3), True),
         GemmTile(128, 64, 8, 4, (6, 6, 6), True),
+        narrow_down=GemmTile(64, 128, 8, 4, (5, 4, 4), True),
     ),
     _UNBOUNDED: TileConfig(
         (64, 128, 160),
         GemmTile(128, 64, 8, 8, (4, 4, 4), True),
         GemmTile(256, 64, 8, 8, (4, 4, 4), True),
+        narrow_down=GemmTile(128, 64, 8, 8, (5, 5, 4), True),
         persistent_down=GemmTile(256, 64, 8, 8, (4,), True),
     ),
 }
@@ -258,14 +263,18 @@ def select_tiles(
     arch: a result of `target.architecture`. element_size: bytes per element of the activations.
     """
     rows = cdiv(num_slots, num_experts)
-    if batch_invariant and not (arch in _SAME_BITS and element_size == 2):
+    same_bits = arch in _SAME_BITS and element_size == 2
+    if batch_invariant and not same_bits:
         rows = _BATCH_INVARIANT_ROWS
     if arch == INTERPRETER:
-        return _interpreter_tiles(rows, num_experts, hidden_size, intermediate_size)
-    by_rows = configs(arch=arch, element_size=element_size)
-    config = next(config for limit, config in by_rows.items() if rows <= limit)
-    if intermediate_size > _PERSISTENT_UP_TO * rows:
-        return config._replace(persistent_down=None)
+        config = _interpreter_tiles(rows, num_experts, hidden_size, intermediate_size)
+    else:
+        by_rows = configs(arch=arch, element_size=element_size)
+        config = next(config for limit, config in by_rows.items() if rows <= limit)
+        if intermediate_size > _PERSISTENT_UP_TO * rows:
+            config = config._replace(persistent_down=None)
+    if batch_invariant and not same_bits:
+        config = config._replace(narrow_down=None)
     return config
 
 
@@ -318,6 +327,7 @@ def _interpreter_tiles(
         heights=heights,
         gate_up=tile(intermediate_size, hidden_size),
         down=down,
+        narrow_down=down._replace(block_n=max(16, down.block_n // 2)),
         persistent_down=down._replace(by_descriptor=True) if rows > 32 else None,
     )
 

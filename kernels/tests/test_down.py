@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 
+import moe_dispatch.down as down_module
 from moe_dispatch.down import plan_down
 from moe_dispatch.schedule import max_tiles, plan_schedule
+from moe_dispatch.target import INTERPRETED
 from moe_dispatch.tensor_spec import TensorSpec
 from moe_dispatch.tile_config import TileConfig
 
@@ -25,11 +28,13 @@ def down(
     tiles: TileConfig,
     *,
     most_tiles: int,
+    programs: int = 1,
 ) -> torch.Tensor:
     run = plan_down(
         TensorSpec.of(h),
         TensorSpec.of(weights),
         max_tiles=most_tiles,
+        programs=programs,
         tiles=tiles,
         allow_tf32=False,
     )
@@ -37,7 +42,12 @@ def down(
 
 
 def down_of_ids(
-    h: torch.Tensor, weights: torch.Tensor, ids: torch.Tensor, tiles: TileConfig
+    h: torch.Tensor,
+    weights: torch.Tensor,
+    ids: torch.Tensor,
+    tiles: TileConfig,
+    *,
+    programs: int = 1,
 ) -> torch.Tensor:
     """y, with the schedule made for it."""
     num_experts = weights.shape[0]
@@ -49,7 +59,8 @@ def down_of_ids(
         block_m=tiles.block_m,
         tail=tiles.tail,
     )
-    return down(h, weights, build_schedule(ids), tiles, most_tiles=most_tiles)
+    schedule = build_schedule(ids)
+    return down(h, weights, schedule, tiles, most_tiles=most_tiles, programs=programs)
 
 
 @pytest.mark.parametrize(
@@ -69,6 +80,39 @@ def test_exact_values(
     for row, slot in enumerate(order.tolist()):
         expected[slot] = weights[ids.reshape(-1)[slot]] @ h[row]
     torch.testing.assert_close(y.cpu(), expected, rtol=0, atol=0, equal_nan=True)
+
+
+@pytest.mark.parametrize(
+    ("num_tokens", "programs", "narrow"),
+    [(5, 2, False), (5, 3, True), (17, 5, False), (17, 6, True)],
+)
+def test_few_tiles_are_narrow(
+    device: torch.device,
+    make_tiles: Callable[..., TileConfig],
+    monkeypatch: pytest.MonkeyPatch,
+    num_tokens: int,
+    programs: int,
+    narrow: bool,
+) -> None:
+    """Three tiles of columns where they are wide, six where they are narrow; no tile is surplus."""
+    hidden_size, intermediate_size = 32 + 32 + 17, 40
+    tiles = make_tiles((16,), 32, 16)
+    tiles = tiles._replace(narrow_down=tiles.down._replace(block_n=16, block_k=32))
+    ids = torch.zeros(num_tokens, 1, dtype=torch.int32)
+    weights = integers(1, hidden_size, intermediate_size, seed=1)
+    h = integers(num_tokens, intermediate_size, seed=2)
+    widths = set()
+    if INTERPRETED:  # Only there can a call within a kernel be listened to.
+        compute = down_module.down_tile
+
+        def listen(*arguments: Any) -> None:
+            widths.add(int(arguments[11]))
+            compute(*arguments)
+
+        monkeypatch.setattr(down_module, "down_tile", listen)
+    y = down_of_ids(h.to(device), weights.to(device), ids.to(device), tiles, programs=programs)
+    assert torch.equal(y.cpu(), h @ weights[0].T)
+    assert not INTERPRETED or widths == {16 if narrow else 32}
 
 
 def test_rows_past_the_last_are_not_read(

@@ -25,8 +25,10 @@ _COMPILE = """
     )
     constants.update(HIDDEN_SIZE=1, INTERMEDIATE_SIZE=1, BY_DESCRIPTOR=False)
     constants.update(HEIGHTS=(16, 32, 48), STAGES=(2, 2, 2))
+    constants.update(TILE=(32, 32, 1, (2, 2, 2), False, False))
+    constants.update(NARROW_TILE=(16, 32, 1, (2, 2, 2), False, False))
     pointers = dict(schedule_ptr="*i32", ids_ptr="*i32", weights_ptr="*fp32")
-    pointers.update(dict.fromkeys(("h_rows", "w"), "*bf16"))
+    pointers.update(dict.fromkeys(("h_rows", "w", "narrow_w"), "*bf16"))
     signature, values = {{}}, {{}}
     for argument in kernel.arg_names:
         if argument.endswith("_ptr") or argument in pointers:

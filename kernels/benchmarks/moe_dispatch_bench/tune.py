@@ -223,7 +223,14 @@ def _call(candidate: Candidate, layer: Layer, batch: Batch) -> Callable[[], torc
             allow_tf32=False,
         )
         return partial(run, x, layer.gate_up_proj, schedule)
-    run = plan_down(of_h, of_down, max_tiles=most_tiles, tiles=tiles, allow_tf32=False)
+    run = plan_down(
+        of_h,
+        of_down,
+        max_tiles=most_tiles,
+        programs=multiprocessors(x.device),
+        tiles=tiles,
+        allow_tf32=False,
+    )
     return partial(run, h, layer.down_proj, schedule)
 
 

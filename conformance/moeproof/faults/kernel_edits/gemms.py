@@ -241,8 +241,8 @@ kernel_fault(
     "kernel_surplus_program_runs",
     "one program of down past the last tile runs",
     module="down",
-    find="if tl.program_id(0) >= num_tiles * column_tiles:",
-    replacement="if tl.program_id(0) > num_tiles * column_tiles:",
+    find="if tl.program_id(0) < num_tiles * column_tiles:",
+    replacement="if tl.program_id(0) <= num_tiles * column_tiles:",
     bug_class="memory",
     stands_for=("sgl-project/sglang#3339",),
 )

@@ -131,15 +131,15 @@ kernel_fault(
     "kernel_down_surplus_programs_run",
     "down's programs that have no tile are not turned away",
     module="down",
-    find="if tl.program_id(0) >= num_tiles * column_tiles:",
-    replacement="if tl.program_id(0) >= max_tiles * column_tiles:",
+    find="if tl.program_id(0) < num_tiles * column_tiles:",
+    replacement="if tl.program_id(0) < max_tiles * column_tiles:",
     bug_class="memory",
 )
 kernel_fault(
     "kernel_down_programs_ordered_for_worst_case",
     "the last group of down's programs is taken to be as high as in the worst case",
     module="down",
-    find="tile_of_program(tl.program_id(0), num_tiles, column_tiles, GROUP_M)",
-    replacement="tile_of_program(tl.program_id(0), max_tiles, column_tiles, GROUP_M)",
+    find="tile_of_program(tl.program_id(0), num_tiles, column_tiles, TILE[2])",
+    replacement="tile_of_program(tl.program_id(0), max_tiles, column_tiles, TILE[2])",
     bug_class="schedule",
 )
