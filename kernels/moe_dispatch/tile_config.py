@@ -73,7 +73,7 @@ class TileConfig(NamedTuple):
     so that experts with few rows and with many run side by side. Powers of two, but the last may
     be the sum of two. The matrix instruction, and with it the order of the sums, must be the same
     for all: a token's result does not depend on how many rows its expert has.
-    joint_gate_up: in place of `gate_up` where gate_up_proj takes a descriptor (see `joint_gate_up`).
+    joint_gate_up: in place of `gate_up` for weights that take a descriptor (see `joint_gate_up`).
     persistent_down: in place of `down` where its operands' rows are short (see `persistent_down`).
     """
 
