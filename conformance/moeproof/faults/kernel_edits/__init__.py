@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from moeproof.faults.kernel_edits import combine, gemms, gemv, heights, persistent, router, schedule
+from moeproof.faults.kernel_edits import (
+    combine,
+    gemms,
+    gemv,
+    heights,
+    joint,
+    persistent,
+    router,
+    schedule,
+)
 from moeproof.faults.kernel_edits.edit import KERNEL_EDITS, PACKAGE, UNEDITED
 
 __all__ = [
@@ -13,6 +22,7 @@ __all__ = [
     "gemms",
     "gemv",
     "heights",
+    "joint",
     "persistent",
     "router",
     "schedule",
