@@ -19,9 +19,14 @@ GROUPS = [16, 0, 1, 49, 15, 17, 32, 48]
 
 
 def both(
-    x: torch.Tensor, weights: torch.Tensor, ids: torch.Tensor, tiles: TileConfig
+    x: torch.Tensor,
+    weights: torch.Tensor,
+    ids: torch.Tensor,
+    tiles: TileConfig,
+    *,
+    num_tiles: int | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """h in one product and in two, by the same schedule."""
+    """h in one product and in two, by the same schedule; of its tiles the first `num_tiles`."""
     x_spec, weights_spec, ids_spec = map(TensorSpec.of, (x, weights, ids))
     assert takes_descriptor(weights_spec)
     num_experts, top_k = weights.shape[0], ids.shape[1]
@@ -29,6 +34,8 @@ def both(
     schedule = plan_schedule(
         ids_spec, num_experts, max_tiles=most_tiles, block_m=tiles.block_m, tail=tiles.tail
     )(ids)
+    if num_tiles is not None:
+        schedule[0] = num_tiles
     joint = plan_joint_gate_up(
         x_spec,
         weights_spec,
@@ -77,19 +84,23 @@ def test_same_values(
     group_m: int,
     gaps: bool,
 ) -> None:
-    """Eighths, whose sums are exact; with gaps, NaN lies beyond the rows of x and of weights."""
+    """Eighths, whose sums are exact; with gaps, NaN lies between the elements of x and between the
+    rows of x and of weights.
+    """
     num_experts, top_k = len(GROUPS), 3
     ids = routed(GROUPS, top_k)
     generator = torch.manual_seed(1)
 
-    def eighths(*shape: int, gap: int) -> torch.Tensor:
-        memory = torch.full((*shape[:-1], shape[-1] + gap), float("nan"), dtype=dtype)
-        memory[..., : shape[-1]] = torch.randint(-9, 10, shape, generator=generator) / 8
-        return memory.to(device)[..., : shape[-1]]
+    def eighths(*shape: int, gap: int, step: int) -> torch.Tensor:
+        *leading, last = shape
+        memory = torch.full((*leading, last * step + gap), float("nan"), dtype=dtype, device=device)
+        view = memory[..., : last * step : step]
+        view[:] = torch.randint(-9, 10, shape, generator=generator) / 8
+        return view
 
-    x = eighths(len(ids), hidden_size, gap=5 if gaps else 0)
+    x = eighths(len(ids), hidden_size, gap=5 if gaps else 0, step=2 if gaps else 1)
     weights_of = (num_experts, 2 * intermediate_size, hidden_size)
-    weights = eighths(*weights_of, gap=8 if gaps else 0)
+    weights = eighths(*weights_of, gap=8 if gaps else 0, step=1)
     tiles = make_tiles(heights, 32, 16, group_m)
     joint, separate = both(x, weights, ids.to(device), tiles)
     assert not separate[: sum(GROUPS)].isnan().any()
@@ -121,9 +132,10 @@ def test_gate_rows_come_first(device: torch.device, make_tiles: Callable[..., Ti
     assert (joint == 80).all()
 
 
-def test_nobody_is_routed(device: torch.device, make_tiles: Callable[..., TileConfig]) -> None:
-    """No program has a tile, and h stays as it was."""
-    ids = torch.full((5, 1), -1, device=device)
-    x, weights = torch.ones(5, 32, device=device), torch.ones(2, 16, 32, device=device)
-    joint, _ = both(x, weights, ids, make_tiles((16,), 16, 16))
-    assert joint.isnan().all()
+def test_surplus_programs(device: torch.device, make_tiles: Callable[..., TileConfig]) -> None:
+    """They exit, although there would be tiles for them: h stays as it was."""
+    ids = torch.zeros(48, 1, dtype=torch.int32, device=device)
+    x, weights = torch.ones(48, 32, device=device), torch.ones(1, 32, 32, device=device)
+    joint, _ = both(x, weights, ids, make_tiles((16,), 16, 16), num_tiles=1)
+    assert not joint[:16].isnan().any()
+    assert joint[16:].isnan().all()
