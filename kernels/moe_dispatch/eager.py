@@ -15,6 +15,7 @@ from .combine import plan_combine
 from .down import plan_down
 from .gate_up import plan_gate_up
 from .gemv import plan_gemv_experts
+from .joint_gate_up import plan_joint_gate_up
 from .launch import takes_descriptor
 from .persistent_down import plan_persistent_down
 from .plan import planned
@@ -230,9 +231,26 @@ def _plan_experts(
         tail=tiles.tail,
         without_tails=persistent is not None,
     )
-    gate_up = plan_gate_up(
-        hidden_states, gate_up_proj, max_tiles=most_tiles, top_k=top_k, tiles=tiles, allow_tf32=tf32
-    )
+    if tiles.joint_gate_up is None or not takes_descriptor(gate_up_proj):
+        gate_up = plan_gate_up(
+            hidden_states,
+            gate_up_proj,
+            max_tiles=most_tiles,
+            top_k=top_k,
+            tiles=tiles,
+            allow_tf32=tf32,
+        )
+    else:
+        gate_up = plan_joint_gate_up(
+            hidden_states,
+            gate_up_proj,
+            max_tiles=most_tiles,
+            top_k=top_k,
+            heights=tiles.heights,
+            block_m=tiles.block_m,
+            tile=tiles.joint_gate_up,
+            allow_tf32=tf32,
+        )
     if persistent is None:
         down = plan_down(
             h_spec,

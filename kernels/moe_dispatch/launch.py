@@ -28,8 +28,9 @@ class Launch:
         grid: number of programs.
         numbers: the run-time arguments after the tensors.
         constants: the compile-time ones, by name, in the order of the parameters.
-        blocks: place of a tensor among the tensors -> the tensor, and the shape of the blocks that
-            the kernel loads from it by descriptor, its leading dimensions taken as one.
+        blocks: place of a tensor among the tensors -> the tensor, in the shape in which the kernel
+            sees it, and the shape of the blocks that it loads from it by descriptor. Where these
+            have fewer dimensions, the tensor's leading ones are taken as one.
         options: Triton's compile options, such as `num_warps`; its defaults for those left out.
     """
 
@@ -65,7 +66,7 @@ class Launch:
         self._rest = (*self._numbers, *self._constants.values())
         self._options = options
         self._descriptors = [
-            (place, *_rows_and_strides(spec), block)
+            (place, *_shape_and_strides(spec, len(block)), block)
             for place, (spec, block) in (blocks or {}).items()
         ]
         self._compiled: Any = None
@@ -146,6 +147,7 @@ def takes_descriptor(tensor: TensorSpec) -> bool:
     )
 
 
-def _rows_and_strides(tensor: TensorSpec) -> tuple[list[int], list[int]]:
-    """Shape and strides with the leading dimensions taken as one."""
-    return [prod(tensor.shape[:-1]), tensor.shape[-1]], [tensor.strides[-2], 1]
+def _shape_and_strides(tensor: TensorSpec, dimensions: int) -> tuple[list[int], list[int]]:
+    """Those of `tensor` in so many dimensions, its leading ones taken as one."""
+    kept = 1 - dimensions
+    return [prod(tensor.shape[:kept]), *tensor.shape[kept:]], [*tensor.strides[-dimensions:]]

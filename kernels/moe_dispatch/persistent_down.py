@@ -18,7 +18,7 @@ import torch
 import triton
 import triton.language as tl
 
-from .down import store_y
+from .down_tile import store_y
 from .launch import Launch
 from .numerics import dot_accumulate
 from .schedule import load_tile, tile_of_program, tiles_without_tails

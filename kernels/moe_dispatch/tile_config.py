@@ -73,6 +73,7 @@ class TileConfig(NamedTuple):
     so that experts with few rows and with many run side by side. Powers of two, but the last may
     be the sum of two. The matrix instruction, and with it the order of the sums, must be the same
     for all: a token's result does not depend on how many rows its expert has.
+    joint_gate_up: in place of `gate_up` for weights that take a descriptor (see `joint_gate_up`).
     narrow_down: in place of `down` where that has no tile for most multiprocessors, as when many
     tokens go to few experts; a program finds from the schedule which it is. As many warps as down.
     persistent_down: in place of `down` where its operands' rows are short (see `persistent_down`).
@@ -81,6 +82,7 @@ class TileConfig(NamedTuple):
     heights: tuple[int, ...]
     gate_up: GemmTile
     down: GemmTile
+    joint_gate_up: GemmTile | None = None
     narrow_down: GemmTile | None = None
     persistent_down: GemmTile | None = None
 
@@ -176,6 +178,7 @@ _SM_90: _Rows = {
         (64, 128, 160),
         GemmTile(128, 64, 8, 8, (4, 4, 4), True),
         GemmTile(256, 64, 8, 8, (4, 4, 4), True),
+        joint_gate_up=GemmTile(128, 64, 8, 8, (4, 4, 4), True),
         narrow_down=GemmTile(128, 64, 8, 8, (5, 5, 4), True),
         persistent_down=GemmTile(256, 64, 8, 8, (4,), True),
     ),
@@ -322,13 +325,15 @@ def _interpreter_tiles(
         block_n, block_k = _part(width, columns), _part(depth, 2)
         return GemmTile(block_n, block_k, group_m, num_warps=4, num_stages=(1,) * len(heights))
 
-    down = tile(hidden_size, intermediate_size)
-    return TileConfig(
-        heights=heights,
-        gate_up=tile(intermediate_size, hidden_size),
-        down=down,
-        narrow_down=down._replace(block_n=max(16, down.block_n // 2)),
-        persistent_down=down._replace(by_descriptor=True) if rows > 32 else None,
+    gate_up, down = tile(intermediate_size, hidden_size), tile(hidden_size, intermediate_size)
+    config = TileConfig(
+        heights, gate_up, down, narrow_down=down._replace(block_n=max(16, down.block_n // 2))
+    )
+    if rows <= 32:
+        return config
+    return config._replace(
+        joint_gate_up=gate_up._replace(by_descriptor=True),
+        persistent_down=down._replace(by_descriptor=True),
     )
 
 

@@ -24,6 +24,7 @@ from moe_dispatch import (
     fused_moe,
     gate_up,
     gemv,
+    joint_gate_up,
     persistent_down,
     route,
     router_logits,
@@ -39,6 +40,7 @@ KERNELS = (
     gate_up.gate_up_kernel,
     gemv.gemv_down_kernel,
     gemv.gemv_gate_up_kernel,
+    joint_gate_up.joint_gate_up_kernel,
     persistent_down.persistent_down_kernel,
     router_logits.router_logits_kernel,
     routing.routing_kernel,
@@ -112,6 +114,7 @@ def call_everything(arch: str) -> None:
     for dtype in (torch.bfloat16, torch.float32):
         call(1, dtype, dtype)
     call(3, torch.float16, torch.float32)
+    call(64 * num_experts // top_k, torch.float16, torch.float16)
     call(3, torch.float32, torch.float32, allow_tf32=True)
     route(torch.zeros(3, 128), 8, renormalize=False)
     route(
@@ -135,7 +138,10 @@ def call_everything(arch: str) -> None:
 
 
 def facts(kernel: Any, target: GPUTarget) -> dict[str, Any]:
-    """What the machine code uses: bytes of shared memory, spills, kinds of instructions."""
+    """What the machine code uses: bytes of shared memory, spills, kinds of instructions.
+
+    For NVIDIA also wgmma's shapes, and how many dimensions the blocks have that TMA loads.
+    """
     operands = [str(kernel.src.signature[name]) for name in kernel.src.fn.arg_names[:2]]
     found: dict[str, Any] = {
         "kernel": kernel.src.fn.__name__,
@@ -162,6 +168,8 @@ def facts(kernel: Any, target: GPUTarget) -> dict[str, Any]:
         code = tool(triton.knobs.nvidia.nvdisasm.path, "-c")
     found["spilled"] = sum(map(int, re.findall(r"(?:STACK|LOCAL):(\d+)", usage)))
     found["matrix"] = sorted(set(re.findall(r"\b(?:HMMA|HGMMA|UTCHMMA)\b", code)))
+    found["wgmma"] = sorted(set(re.findall(r"\bHGMMA\.(\d+x\d+x\d+)", code)))
+    found["tma_loads"] = sorted(set(re.findall(r"\bUTMALDG\.(\dD)", code)))
     found["wide_loads"] = len(re.findall(r"\b(?:LDG(?:STS)?\S*\.128|UTMALDG)", code))
     return found
 

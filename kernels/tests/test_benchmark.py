@@ -269,17 +269,21 @@ def test_tiles_tried(
     assert len(set(found)) == len(found)
     assert {candidate.heights for candidate in found if len(candidate.heights) > 1} == {heights}
     assert any(len(candidate.heights) == 1 for candidate in found)
-    persistent = [candidate for candidate in found if candidate.product == "persistent_down"]
-    assert bool(persistent) == (tokens == 2048)
+    products = {candidate.product for candidate in found}
+    large_batch = {"joint_gate_up", "persistent_down"} if tokens == 2048 else set()
+    assert products == {"gate_up", "down", *large_batch}
     for candidate in found:
-        tile, operands = candidate.tile, 2 if candidate.product == "gate_up" else 1
+        tile, operands = candidate.tile, 2 if candidate.product.endswith("gate_up") else 1
         for height, stages in zip(candidate.heights, tile.num_stages, strict=True):
             assert stages >= 2
             elements = tile.block_k * (height + operands * tile.block_n)
             assert 2 * elements * stages <= 227 * 1024
 
 
-def test_persistent_candidates_multiply_as_the_others() -> None:
+@pytest.mark.parametrize(
+    ("product", "other"), [("joint_gate_up", "gate_up"), ("persistent_down", "down")]
+)
+def test_large_batch_candidates_multiply_as_the_others(product: str, other: str) -> None:
     shape = Shape("small", hidden_size=48, intermediate_size=32, num_experts=3, top_k=2)
     layer = make_layer(shape, torch.bfloat16)
     batch = make_batch(shape, 40, routing="zipf", dtype=torch.bfloat16, seed=0)
@@ -289,4 +293,4 @@ def test_persistent_candidates_multiply_as_the_others() -> None:
         torch.manual_seed(0)
         return tune._call(tune.Candidate(product, (16,), tile), layer, batch)()
 
-    torch.testing.assert_close(result("persistent_down"), result("down"), rtol=1e-2, atol=1e-2)
+    torch.testing.assert_close(result(product), result(other), rtol=1e-2, atol=1e-2)

@@ -23,8 +23,8 @@ SHARED_MEMORY = {
     "gfx1201": 64 << 10,
 }
 GROUPED = ("gate_up_kernel", "down_kernel")
-PERSISTENT = "persistent_down_kernel"
-GEMMS = (*GROUPED, PERSISTENT, "router_logits_kernel")
+LARGE_BATCH = ("joint_gate_up_kernel", "persistent_down_kernel")
+GEMMS = (*GROUPED, *LARGE_BATCH, "router_logits_kernel")
 GEMVS = ("gemv_gate_up_kernel", "gemv_down_kernel")
 
 
@@ -45,7 +45,7 @@ def test_every_kernel_compiles_well(arch: str) -> None:
         "router_logits_kernel",
         *GROUPED,
         *GEMVS,
-        *((PERSISTENT,) if arch == "sm_90" else ()),
+        *(LARGE_BATCH if arch == "sm_90" else ()),
     }
     for kernel in kernels:
         assert kernel["shared"] <= SHARED_MEMORY[arch], kernel
@@ -56,9 +56,13 @@ def test_every_kernel_compiles_well(arch: str) -> None:
             assert kernel["wide_loads"], kernel
         if kernel["kernel"] in GEMMS and kernel["narrow"]:
             assert kernel["matrix"], kernel
-        if arch == "sm_90" and kernel["kernel"] in (*GROUPED, PERSISTENT) and kernel["narrow"]:
+        if arch == "sm_90" and kernel["kernel"] in (*GROUPED, *LARGE_BATCH) and kernel["narrow"]:
             # wgmma at every height: it is why all tiles give the same bits.
             assert kernel["matrix"] == ["HGMMA"], kernel
+        if kernel["kernel"] in LARGE_BATCH:
+            assert kernel["narrow"], kernel
+            assert "64x256x16" in kernel["wgmma"], kernel
+            assert kernel["tma_loads"] == ["3D" if "joint" in kernel["kernel"] else "2D"], kernel
     instructions = {name for kernel in kernels for name in kernel["matrix"]}
     if arch == "sm_90":
         assert instructions == {"HMMA", "HGMMA"}

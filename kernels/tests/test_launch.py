@@ -69,6 +69,20 @@ for tensor in (matrices, matrices.clone(memory_format=torch.preserve_format), ma
     assert (descriptor.shape, descriptor.strides) == ([16, 16], [32, 1])
     assert descriptor.block_shape == [4, 16]
 
+# With blocks of three dimensions, so has the descriptor; its tensor in another shape.
+@triton.jit
+def stack_kernel(rows, y_ptr, BLOCK: tl.constexpr):
+    tl.store(y_ptr + tl.arange(0, BLOCK), tl.sum(tl.sum(rows.load([0, 0, 0]), axis=0), axis=0))
+
+halves = TensorSpec.of(matrices)._replace(shape=(4, 4, 16), strides=(128, 32, 1))
+by_stacks = Launch(stack_kernel, 1, (), {"BLOCK": 16}, blocks={0: (halves, [2, 4, 16])})
+for _ in range(2):
+    by_stacks(matrices, y)
+    descriptor = launched[-1][1][9]
+    assert descriptor.base is matrices
+    assert (descriptor.shape, descriptor.strides) == ([4, 4, 16], [128, 32, 1])
+    assert descriptor.block_shape == [2, 4, 16]
+
 def takes(tensor):
     return takes_descriptor(TensorSpec.of(tensor))
 

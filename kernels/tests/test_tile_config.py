@@ -34,7 +34,11 @@ def select(**changes: Any) -> Any:
 @pytest.mark.parametrize("arch", SHARED_MEMORY)
 def test_tiles_fit_shared_memory(arch: str, element_size: int) -> None:
     for config in configs(arch=arch, element_size=element_size).values():
-        for tile, weight_tiles in ((config.gate_up, 2), (config.down, 1)):
+        for tile, weight_tiles in (
+            (config.gate_up, 2),
+            (config.joint_gate_up or config.gate_up, 2),
+            (config.down, 1),
+        ):
             for height, num_stages in zip(config.heights, tile.num_stages, strict=True):
                 elements = (height + weight_tiles * tile.block_n) * tile.block_k
                 # AMD's pipeliner keeps one stage fewer in LDS than it has.
@@ -50,7 +54,7 @@ def test_blocks_are_powers_of_two_that_dots_take(arch: str, element_size: int) -
         assert [*lower, highest] == sorted({*lower, highest})
         assert config.block_m + config.tail == highest
         sizes = [*lower, config.block_m, *([config.tail] if config.tail else [])]
-        for tile in (config.gate_up, config.down):
+        for tile in (config.gate_up, config.joint_gate_up or config.gate_up, config.down):
             for size in (*sizes, tile.block_n, tile.block_k):
                 assert size >= 16
                 assert size & (size - 1) == 0
@@ -66,6 +70,22 @@ def test_many_short_rows_take_persistent_programs(
 ) -> None:
     tiles = select(num_slots=8 * rows, intermediate_size=intermediate_size)
     assert (tiles.persistent_down is not None) == persistent
+
+
+@pytest.mark.parametrize("intermediate_size", [64, 10**4])
+def test_many_rows_take_gate_and_up_as_one_product(intermediate_size: int) -> None:
+    """In 16 bits: in 32 a block of both would not fit."""
+
+    def joint(rows: int, **changes: Any) -> bool:
+        tiles = select(num_slots=8 * rows, intermediate_size=intermediate_size, **changes)
+        return tiles.joint_gate_up is not None
+
+    assert joint(49)
+    assert not joint(48)
+    assert not joint(10**6, element_size=4)
+    assert not joint(10**6, arch="sm_80")
+    assert joint(33, arch=INTERPRETER)
+    assert not joint(32, arch=INTERPRETER)
 
 
 @pytest.mark.parametrize("arch", [*SHARED_MEMORY, INTERPRETER])
@@ -106,6 +126,8 @@ def test_interpreter_takes_several_steps(hidden_size: int, intermediate_size: in
 def test_interpreter_tiles_stay_within_tritons_largest_tensor() -> None:
     tiles = select(arch=INTERPRETER, num_slots=10**6, hidden_size=10**4, intermediate_size=10**4)
     assert tiles.heights[-1] * tiles.gate_up.block_n * tiles.gate_up.block_k <= 1 << 20
+    joint = tiles.joint_gate_up
+    assert tiles.block_m * 2 * joint.block_n * joint.block_k <= 1 << 20
 
 
 def gemv(num_tokens: int, *, num_experts: int = 128, **changes: Any) -> Any:

@@ -13,7 +13,7 @@ import contextlib
 import json
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -26,6 +26,7 @@ import torch
 from moe_dispatch.down import plan_down
 from moe_dispatch.gate_up import plan_gate_up
 from moe_dispatch.gemv import plan_gemv_down, plan_gemv_gate_up
+from moe_dispatch.joint_gate_up import plan_joint_gate_up
 from moe_dispatch.persistent_down import plan_persistent_down
 from moe_dispatch.schedule import max_tiles, plan_schedule
 from moe_dispatch.target import architecture, multiprocessors
@@ -37,8 +38,9 @@ from moe_dispatch_bench.workload import Batch, Layer, Shape, make_batch, make_la
 _HEIGHTS = (16, 32, 64, 128, 160)
 _STAGES = (2, 3, 4, 5)
 _PRODUCTS = {"gate_up": 2, "down": 1}  # and how many weight tiles each loads per step
+_JOINT = "joint_gate_up"
 _PERSISTENT = "persistent_down"
-_PERSISTENT_HEIGHT = 128  # without tails: its schedule's other tiles have none either
+_LARGE_BATCH_HEIGHT = 128  # persistent_down's without tails: its schedule has no others
 _SHARED_MEMORY = 227 * 1024  # of one sm_90 block
 _ROUNDS = 4
 
@@ -62,7 +64,8 @@ def candidates(shape: Shape, num_tokens: int) -> Iterator[Candidate]:
         for height in _HEIGHTS
         if height >= min(rows / 2, 64) and height <= max(4 * rows, 16)
     ]
-    choices = dict.fromkeys([*single, _heights_of_table(shape, num_tokens)])
+    of_table = _heights_of_table(shape, num_tokens)
+    choices = dict.fromkeys([*single, of_table])
     for name, heights, by_descriptor in product(_PRODUCTS, choices, (False, True)):
         operands = _PRODUCTS[name]
         for block_n, block_k, warps in product((64, 128, 256), (64, 128, 256), (4, 8)):
@@ -80,16 +83,26 @@ def candidates(shape: Shape, num_tokens: int) -> Iterator[Candidate]:
             for stages in list(fitting)[-2:]:
                 tile = GemmTile(block_n, block_k, group, warps, stages, by_descriptor)
                 yield Candidate(name, heights, tile)
-    if rows >= _PERSISTENT_HEIGHT / 2:
+    if rows >= _LARGE_BATCH_HEIGHT / 2:
+        yield from _joint_candidates(dict.fromkeys([(_LARGE_BATCH_HEIGHT,), of_table]))
         yield from _persistent_candidates()
+
+
+def _joint_candidates(choices: Iterable[tuple[int, ...]]) -> Iterator[Candidate]:
+    for heights, block_n, block_k, group in product(choices, (64, 128), (64, 128), (4, 8)):
+        most_stages = _SHARED_MEMORY // (2 * block_k * (heights[-1] + 2 * block_n))
+        for count in [count for count in _STAGES if count <= most_stages][-2:]:
+            stages = (count,) * len(heights)
+            tile = GemmTile(block_n, block_k, group, 8, stages, by_descriptor=True)
+            yield Candidate(_JOINT, heights, tile)
 
 
 def _persistent_candidates() -> Iterator[Candidate]:
     for block_n, block_k, group in product((128, 256), (64, 128), (4, 8)):
-        most_stages = _SHARED_MEMORY // (2 * block_k * (_PERSISTENT_HEIGHT + block_n))
+        most_stages = _SHARED_MEMORY // (2 * block_k * (_LARGE_BATCH_HEIGHT + block_n))
         for stages in [count for count in _STAGES if count <= most_stages][-2:]:
             tile = GemmTile(block_n, block_k, group, 8, (stages,), by_descriptor=True)
-            yield Candidate(_PERSISTENT, (_PERSISTENT_HEIGHT,), tile)
+            yield Candidate(_PERSISTENT, (_LARGE_BATCH_HEIGHT,), tile)
 
 
 def _heights_of_table(shape: Shape, num_tokens: int) -> tuple[int, ...]:
@@ -213,6 +226,18 @@ def _call(candidate: Candidate, layer: Layer, batch: Batch) -> Callable[[], torc
             allow_tf32=False,
         )
         return partial(run, h, layer.down_proj, schedule)
+    if candidate.product == _JOINT:
+        run = plan_joint_gate_up(
+            of_x,
+            of_gate_up,
+            max_tiles=most_tiles,
+            top_k=layer.shape.top_k,
+            heights=tiles.heights,
+            block_m=tiles.block_m,
+            tile=tile,
+            allow_tf32=False,
+        )
+        return partial(run, x, layer.gate_up_proj, schedule)
     if candidate.product == "gate_up":
         run = plan_gate_up(
             of_x,

@@ -179,7 +179,7 @@ kernel_fault(
 kernel_fault(
     "kernel_down_tail_missing",
     "the loop over K of down leaves out the last, partial tile",
-    module="down",
+    module="down_tile",
     find="tl.range(0, intermediate_size, BLOCK_K,",
     replacement="tl.range(0, intermediate_size // BLOCK_K * BLOCK_K, BLOCK_K,",
     bug_class="tile",
@@ -188,7 +188,7 @@ kernel_fault(
 kernel_fault(
     "kernel_down_first_tile_missing",
     "the loop over K of down starts at its second tile",
-    module="down",
+    module="down_tile",
     find="tl.range(0, intermediate_size, BLOCK_K,",
     replacement="tl.range(BLOCK_K, intermediate_size, BLOCK_K,",
     bug_class="compiler",
@@ -197,7 +197,7 @@ kernel_fault(
 kernel_fault(
     "kernel_down_tail_one_too_long",
     "the mask over K of down takes in the next row's first intermediate value",
-    module="down",
+    module="down_tile",
     find="inside = first_k + k < intermediate_size",
     replacement="inside = first_k + k <= intermediate_size",
     bug_class="tile",
@@ -206,7 +206,7 @@ kernel_fault(
 kernel_fault(
     "kernel_down_overhang_stored",
     "a column past H is stored: over the next slot's first",
-    module="down",
+    module="down_tile",
     find="stored = stored & (columns[:, None] < hidden_size)",
     replacement="stored = stored & (columns[:, None] <= hidden_size)",
     bug_class="tile",
@@ -215,7 +215,7 @@ kernel_fault(
 kernel_fault(
     "kernel_down_expert_offset_32_bit",
     "expert * stride of down_proj is computed in 32 bits",
-    module="down",
+    module="down_tile",
     find="+ expert.to(tl.int64) * stride_we",
     replacement="+ expert * stride_we.to(tl.int32)",
     bug_class="index width",
@@ -224,7 +224,7 @@ kernel_fault(
 kernel_fault(
     "kernel_down_rows_in_schedule_order",
     "down stores its rows in the order of the schedule and not at their slots",
-    module="down",
+    module="down_tile",
     find="y_ptr + slots.to(tl.int64)[None, :] * hidden_size",
     replacement="y_ptr + rows.to(tl.int64)[None, :] * hidden_size",
     bug_class="schedule",
@@ -232,7 +232,7 @@ kernel_fault(
 kernel_fault(
     "kernel_down_weight_rows_unclamped_to_expert",
     "the second tile of columns reads the first one's weights again",
-    module="down",
+    module="down_tile",
     find="weight_rows = columns if EVEN_N else tl.minimum(columns, hidden_size - 1)",
     replacement="weight_rows = tl.arange(0, BLOCK_N)",
     bug_class="indexing",

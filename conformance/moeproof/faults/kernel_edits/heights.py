@@ -70,7 +70,7 @@ kernel_fault(
 kernel_fault(
     "kernel_down_rows_past_block_m_at_first_k",
     "for the rows beyond BLOCK_M every step of down's loop over K reads the first one's columns",
-    module="down",
+    module="down_tile",
     find="            tail_ptrs += BLOCK_K\n",
     replacement="",
     bug_class="indexing",
@@ -79,7 +79,7 @@ kernel_fault(
 kernel_fault(
     "kernel_down_rows_past_block_m_over_the_first",
     "down stores the rows of a tile beyond BLOCK_M at the slots of its first ones",
-    module="down",
+    module="down_tile",
     find="            first_tail,\n            end_row,\n            columns,",
     replacement="            first_row,\n            end_row,\n            columns,",
     bug_class="indexing",
