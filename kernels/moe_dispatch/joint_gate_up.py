@@ -18,9 +18,10 @@ import torch
 import triton
 import triton.language as tl
 
+from .activation import swiglu
 from .gate_up import store_h, x_pointers
 from .launch import Launch
-from .numerics import dot_accumulate
+from .numerics import dot_accumulate, round_to
 from .schedule import load_tile, tile_of_program
 from .sizes import cdiv
 from .target import device_function
@@ -37,9 +38,29 @@ def load_x(x_ptrs, k, hidden_size, EVEN_K: tl.constexpr):
 
 
 @device_function
-def split_gate_up(joint, BLOCK_N: tl.constexpr, ROWS: tl.constexpr):
-    """Gate and up, both (BLOCK_N, ROWS), of a joint (2 * BLOCK_N, ROWS)."""
-    return tl.split(tl.permute(tl.reshape(joint, (2, BLOCK_N, ROWS)), (1, 2, 0)))
+def store_joint(
+    h_ptr,
+    joint,
+    first_row,
+    end_row,
+    columns,
+    intermediate_size,
+    ROWS: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    EVEN_N: tl.constexpr,
+):
+    """h = SiLU(gate) * up, both in joint (ROWS, 2 * BLOCK_N), for the rows before the end.
+
+    Not by `store_h`: transposed after its loop, ptxas has each product of the loop wait for the
+    one before it (C7515, "wgmma.mma_async instructions are serialized").
+    """
+    gate, up = tl.split(tl.permute(tl.reshape(joint, (ROWS, 2, BLOCK_N)), (0, 2, 1)))
+    rows = first_row + tl.arange(0, ROWS)
+    h_ptrs = h_ptr + rows.to(tl.int64)[:, None] * intermediate_size + columns[None, :]
+    stored = rows[:, None] < end_row
+    if not EVEN_N:
+        stored = stored & (columns[None, :] < intermediate_size)
+    tl.store(h_ptrs, round_to(swiglu(gate, up), h_ptr.dtype.element_ty), mask=stored)
 
 
 @device_function
@@ -92,10 +113,9 @@ def joint_gate_up_tile(
             tail_joint = dot_accumulate(weights, tail, tail_joint, ALLOW_TF32)
             tail_ptrs += step
 
-    gate, up = split_gate_up(joint.T, BLOCK_N, ROWS)
-    store_h(h_ptr, gate, up, first_row, end_row, columns, intermediate_size, ROWS, EVEN_N)
+    store_joint(h_ptr, joint, first_row, end_row, columns, intermediate_size, ROWS, BLOCK_N, EVEN_N)
     if TAIL:
-        gate, up = split_gate_up(tail_joint, BLOCK_N, TAIL)
+        gate, up = tl.split(tl.permute(tl.reshape(tail_joint, (2, BLOCK_N, TAIL)), (1, 2, 0)))
         store_h(h_ptr, gate, up, first_tail, end_row, columns, intermediate_size, TAIL, EVEN_N)
 
 

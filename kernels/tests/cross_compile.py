@@ -169,6 +169,8 @@ def facts(kernel: Any, target: GPUTarget) -> dict[str, Any]:
     found["spilled"] = sum(map(int, re.findall(r"(?:STACK|LOCAL):(\d+)", usage)))
     found["matrix"] = sorted(set(re.findall(r"\b(?:HMMA|HGMMA|UTCHMMA)\b", code)))
     found["wgmma"] = sorted(set(re.findall(r"\bHGMMA\.(\d+x\d+x\d+)", code)))
+    found["wgmma_groups"] = len(re.findall(r"\bWARPGROUP\.ARRIVE\b", code))
+    found["wgmma_products"] = len(re.findall(r"\bHGMMA\.", code))
     found["tma_loads"] = sorted(set(re.findall(r"\bUTMALDG\.(\dD)", code)))
     found["wide_loads"] = len(re.findall(r"\b(?:LDG(?:STS)?\S*\.128|UTMALDG)", code))
     return found

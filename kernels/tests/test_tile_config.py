@@ -38,6 +38,7 @@ def test_tiles_fit_shared_memory(arch: str, element_size: int) -> None:
             (config.gate_up, 2),
             (config.joint_gate_up or config.gate_up, 2),
             (config.down, 1),
+            (config.narrow_down or config.down, 1),
         ):
             for height, num_stages in zip(config.heights, tile.num_stages, strict=True):
                 elements = (height + weight_tiles * tile.block_n) * tile.block_k
@@ -54,7 +55,10 @@ def test_blocks_are_powers_of_two_that_dots_take(arch: str, element_size: int) -
         assert [*lower, highest] == sorted({*lower, highest})
         assert config.block_m + config.tail == highest
         sizes = [*lower, config.block_m, *([config.tail] if config.tail else [])]
-        for tile in (config.gate_up, config.joint_gate_up or config.gate_up, config.down):
+        gate_ups = (config.gate_up, config.joint_gate_up or config.gate_up)
+        downs = (config.down, config.narrow_down or config.down)
+        assert len({tile.num_warps for tile in downs}) == 1
+        for tile in (*gate_ups, *downs):
             for size in (*sizes, tile.block_n, tile.block_k):
                 assert size >= 16
                 assert size & (size - 1) == 0
@@ -80,8 +84,8 @@ def test_many_rows_take_gate_and_up_as_one_product(intermediate_size: int) -> No
         tiles = select(num_slots=8 * rows, intermediate_size=intermediate_size, **changes)
         return tiles.joint_gate_up is not None
 
-    assert joint(49)
-    assert not joint(48)
+    assert joint(192)
+    assert not joint(191)
     assert not joint(10**6, element_size=4)
     assert not joint(10**6, arch="sm_80")
     assert joint(33, arch=INTERPRETER)
