@@ -256,7 +256,7 @@ def _plan_experts(
             h_spec,
             down_proj,
             max_tiles=most_tiles,
-            programs=multiprocessors,
+            programs=multiprocessors // 2,
             tiles=tiles,
             allow_tf32=tf32,
         )

@@ -29,8 +29,8 @@ def device_function(function: Callable[..., Any]) -> Any:
 INTERPRETER = "interpreter"
 """The architecture name under Triton's interpreter."""
 
-_INTERPRETER_PROGRAMS = 2
-"""They run one after the other; two, so that each has several tiles and passes some over."""
+_INTERPRETER_PROGRAMS = 4
+"""They run one after the other; few, so that each has several tiles and passes some over."""
 
 _TF32_ARCHITECTURES = frozenset({INTERPRETER, "sm_80", "sm_86", "sm_90", "sm_100", "gfx942"})
 _NVIDIA = {80: "sm_80", 90: "sm_90", 100: "sm_100", 103: "sm_100"}

@@ -74,8 +74,9 @@ class TileConfig(NamedTuple):
     be the sum of two. The matrix instruction, and with it the order of the sums, must be the same
     for all: a token's result does not depend on how many rows its expert has.
     joint_gate_up: in place of `gate_up` for many rows (see `joint_gate_up`).
-    narrow_down: in place of `down` where that has no tile for most multiprocessors, as when many
-    tokens go to few experts; a program finds from the schedule which it is. As many warps as down.
+    narrow_down: in place of `down` where that has a tile for at most half the multiprocessors, as
+    when many tokens go to few experts; a program finds from the schedule which it is. As many warps
+    as down.
     persistent_down: in place of `down` where its operands' rows are short (see `persistent_down`).
     """
 
@@ -135,11 +136,6 @@ _PERSISTENT_UP_TO = 6
 is the faster one. It saves the same time a tile, which is more of a tile's time the shorter its
 rows; without tails it multiplies half a tile more an expert, which is less the more rows there are.
 Measured on an H200."""
-
-_JOINT_FROM = 192
-"""Rows an expert has on average, from which on the joint product of gate and up is the faster one.
-With fewer, most tiles have a tail, for which it takes the weights through registers; at 128 that
-cost up to a tenth. Measured on an H200."""
 
 _Rows = dict[int, TileConfig]
 """From the largest mean number of rows per expert that a config is meant for, to the config."""
@@ -279,8 +275,6 @@ def select_tiles(
     else:
         by_rows = configs(arch=arch, element_size=element_size)
         config = next(config for limit, config in by_rows.items() if rows <= limit)
-        if rows < _JOINT_FROM:
-            config = config._replace(joint_gate_up=None)
         if intermediate_size > _PERSISTENT_UP_TO * rows:
             config = config._replace(persistent_down=None)
     if batch_invariant and not same_bits:

@@ -84,8 +84,8 @@ def test_many_rows_take_gate_and_up_as_one_product(intermediate_size: int) -> No
         tiles = select(num_slots=8 * rows, intermediate_size=intermediate_size, **changes)
         return tiles.joint_gate_up is not None
 
-    assert joint(192)
-    assert not joint(191)
+    assert joint(49)
+    assert not joint(48)
     assert not joint(10**6, element_size=4)
     assert not joint(10**6, arch="sm_80")
     assert joint(33, arch=INTERPRETER)
