@@ -45,6 +45,14 @@ def x_pointers(
 
 
 @device_function
+def load_x(x_ptrs, k, hidden_size, EVEN_K: tl.constexpr):
+    """x (BLOCK_K, ROWS) at k; zeros past H, since a NaN there times a weight's zero is a NaN."""
+    if EVEN_K:
+        return tl.load(x_ptrs)
+    return tl.load(x_ptrs, mask=k[:, None] < hidden_size, other=0.0)
+
+
+@device_function
 def store_h(
     h_ptr,
     gate,
@@ -119,7 +127,6 @@ def gate_up_tile(
         up_ptrs = gate_ptrs + tl.cast(intermediate_size, tl.int64) * stride_wn
 
     for first_k in tl.range(0, hidden_size, BLOCK_K, num_stages=NUM_STAGES):
-        inside = first_k + k < hidden_size
         if BY_DESCRIPTOR:
             # Past H there are zeros.
             gate_weight = w.load([gate_row, first_k])
@@ -128,22 +135,19 @@ def gate_up_tile(
             gate_weight = tl.load(gate_ptrs, eviction_policy=WEIGHT_EVICTION)
             up_weight = tl.load(up_ptrs, eviction_policy=WEIGHT_EVICTION)
         else:
+            inside = first_k + k < hidden_size
             gate_weight = tl.load(
                 gate_ptrs, mask=inside[None, :], other=0.0, eviction_policy=WEIGHT_EVICTION
             )
             up_weight = tl.load(
                 up_ptrs, mask=inside[None, :], other=0.0, eviction_policy=WEIGHT_EVICTION
             )
-        x = tl.load(x_ptrs) if EVEN_K else tl.load(x_ptrs, mask=inside[:, None], other=0.0)
+        x = load_x(x_ptrs, first_k + k, hidden_size, EVEN_K)
         gate = dot_accumulate(gate_weight, x, gate, ALLOW_TF32)
         up = dot_accumulate(up_weight, x, up, ALLOW_TF32)
         x_ptrs += step * x_strides[1]
         if TAIL:
-            tail = (
-                tl.load(tail_ptrs)
-                if EVEN_K
-                else tl.load(tail_ptrs, mask=inside[:, None], other=0.0)
-            )
+            tail = load_x(tail_ptrs, first_k + k, hidden_size, EVEN_K)
             tail_gate = dot_accumulate(gate_weight, tail, tail_gate, ALLOW_TF32)
             tail_up = dot_accumulate(up_weight, tail, tail_up, ALLOW_TF32)
             tail_ptrs += step * x_strides[1]

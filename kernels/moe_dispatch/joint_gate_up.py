@@ -6,8 +6,8 @@ tokens' rows are the first operand: a warp group multiplies 64 of them by 256 ro
 single wgmma, which reads the least from shared memory for its products (PTX ISA, wgmma.mma_async:
 N up to 256).
 
-The few rows of a tail would fill no such instruction. There the weights are the first operand, as
-in `gate_up`. Either way the sums run along K in the same steps as there, to the same bits.
+Tiles higher than BLOCK_M are `tall_gate_up_tile`'s. Either way the sums run along K in the same
+steps as in `gate_up`, to the same bits.
 """
 
 from __future__ import annotations
@@ -18,49 +18,15 @@ import torch
 import triton
 import triton.language as tl
 
-from .activation import swiglu
-from .gate_up import store_h, x_pointers
+from .gate_up import load_x, x_pointers
 from .launch import Launch
-from .numerics import dot_accumulate, round_to
+from .numerics import dot_accumulate
 from .schedule import load_tile, tile_of_program
 from .sizes import cdiv
+from .tall_gate_up import store_rows_of_h, tall_gate_up_tile
 from .target import device_function
 from .tensor_spec import TensorSpec
 from .tile_config import GemmTile
-
-
-@device_function
-def load_x(x_ptrs, k, hidden_size, EVEN_K: tl.constexpr):
-    """x (BLOCK_K, ROWS) at k; zeros past H, since a NaN there times a weight's zero is a NaN."""
-    if EVEN_K:
-        return tl.load(x_ptrs)
-    return tl.load(x_ptrs, mask=k[:, None] < hidden_size, other=0.0)
-
-
-@device_function
-def store_joint(
-    h_ptr,
-    joint,
-    first_row,
-    end_row,
-    columns,
-    intermediate_size,
-    ROWS: tl.constexpr,
-    BLOCK_N: tl.constexpr,
-    EVEN_N: tl.constexpr,
-):
-    """h = SiLU(gate) * up, both in joint (ROWS, 2 * BLOCK_N), for the rows before the end.
-
-    Not by `store_h`: transposed after its loop, ptxas has each product of the loop wait for the
-    one before it (C7515, "wgmma.mma_async instructions are serialized").
-    """
-    gate, up = tl.split(tl.permute(tl.reshape(joint, (ROWS, 2, BLOCK_N)), (0, 2, 1)))
-    rows = first_row + tl.arange(0, ROWS)
-    h_ptrs = h_ptr + rows.to(tl.int64)[:, None] * intermediate_size + columns[None, :]
-    stored = rows[:, None] < end_row
-    if not EVEN_N:
-        stored = stored & (columns[None, :] < intermediate_size)
-    tl.store(h_ptrs, round_to(swiglu(gate, up), h_ptr.dtype.element_ty), mask=stored)
 
 
 @device_function
@@ -75,7 +41,6 @@ def joint_gate_up_tile(
     x_strides,
     TOP_K: tl.constexpr,
     ROWS: tl.constexpr,
-    TAIL: tl.constexpr,
     BLOCK_N: tl.constexpr,
     BLOCK_K: tl.constexpr,
     NUM_STAGES: tl.constexpr,
@@ -83,23 +48,17 @@ def joint_gate_up_tile(
     EVEN_K: tl.constexpr,
     ALLOW_TF32: tl.constexpr,
 ):
-    """The kernel's tile of ROWS and, beside them, TAIL rows at (expert, rows, columns)."""
+    """The kernel's tile of ROWS at (expert, rows, columns)."""
     expert, first_row, end_row, column = place
     hidden_size, intermediate_size = sizes
     first_column = column * BLOCK_N
     columns = first_column + tl.arange(0, BLOCK_N)
     k = tl.arange(0, BLOCK_K)
     step = tl.full((), BLOCK_K, tl.int64) * x_strides[1]
-    first_tail = first_row + ROWS
     x_ptrs = x_pointers(
         x_ptr, schedule_ptr, max_tiles, first_row, end_row, k, x_strides, TOP_K, ROWS
     )
     joint = tl.full((ROWS, 2 * BLOCK_N), 0.0, tl.float32)
-    if TAIL:
-        tail_ptrs = x_pointers(
-            x_ptr, schedule_ptr, max_tiles, first_tail, end_row, k, x_strides, TOP_K, TAIL
-        )
-        tail_joint = tl.full((2 * BLOCK_N, TAIL), 0.0, tl.float32)
 
     for first_k in tl.range(0, hidden_size, BLOCK_K, num_stages=NUM_STAGES):
         # Past I and past H there are zeros.
@@ -108,21 +67,16 @@ def joint_gate_up_tile(
         x = load_x(x_ptrs, first_k + k, hidden_size, EVEN_K)
         joint = dot_accumulate(x.T, weights.T, joint, ALLOW_TF32)
         x_ptrs += step
-        if TAIL:
-            tail = load_x(tail_ptrs, first_k + k, hidden_size, EVEN_K)
-            tail_joint = dot_accumulate(weights, tail, tail_joint, ALLOW_TF32)
-            tail_ptrs += step
 
-    store_joint(h_ptr, joint, first_row, end_row, columns, intermediate_size, ROWS, BLOCK_N, EVEN_N)
-    if TAIL:
-        gate, up = tl.split(tl.permute(tl.reshape(tail_joint, (2, BLOCK_N, TAIL)), (1, 2, 0)))
-        store_h(h_ptr, gate, up, first_tail, end_row, columns, intermediate_size, TAIL, EVEN_N)
+    gate, up = tl.split(tl.permute(tl.reshape(joint, (ROWS, 2, BLOCK_N)), (0, 2, 1)))
+    store_rows_of_h(h_ptr, gate, up, first_row, end_row, columns, intermediate_size, ROWS, EVEN_N)
 
 
 @triton.jit(do_not_specialize=["max_tiles"])
 def joint_gate_up_kernel(
     x_ptr,
     w,
+    w_rows,
     h_ptr,
     schedule_ptr,
     max_tiles,
@@ -144,8 +98,9 @@ def joint_gate_up_kernel(
 ):
     """BLOCK_N columns of one tile of h = SiLU(x @ gate^T) * (x @ up^T), rows in schedule order.
 
-    x (T, H): any strides. w: a descriptor of the experts' gates and ups in turn, (2E, I, H).
-    h (T * K, I): contiguous. Heights, and rows past the tile's end, as in `gate_up_kernel`.
+    x (T, H): any strides. w: a descriptor of the experts' gates and ups in turn, (2E, I, H);
+    w_rows: one of their (E * 2I, H) rows. h (T * K, I): contiguous. Heights, and rows past the
+    tile's end, as in `gate_up_kernel`.
     """
     num_tiles = tl.load(schedule_ptr)
     if tl.program_id(0) >= num_tiles * column_tiles:
@@ -155,25 +110,48 @@ def joint_gate_up_kernel(
     rows = end_row - first_row
     for i in tl.static_range(len(HEIGHTS)):
         if (rows > (HEIGHTS[i - 1] if i else 0)) & (rows <= HEIGHTS[i]):
-            joint_gate_up_tile(
-                x_ptr,
-                w,
-                h_ptr,
-                schedule_ptr,
-                max_tiles,
-                (expert, first_row, end_row, column),
-                (hidden_size, intermediate_size),
-                (stride_xt, stride_xh),
-                TOP_K,
-                min(HEIGHTS[i], BLOCK_M),
-                HEIGHTS[i] - min(HEIGHTS[i], BLOCK_M),
-                BLOCK_N,
-                BLOCK_K,
-                STAGES[i],
-                EVEN_N,
-                EVEN_K,
-                ALLOW_TF32,
-            )
+            place = (expert, first_row, end_row, column)
+            sizes = (hidden_size, intermediate_size)
+            x_strides = (stride_xt, stride_xh)
+            if HEIGHTS[i] > BLOCK_M:
+                tall_gate_up_tile(
+                    x_ptr,
+                    w_rows,
+                    h_ptr,
+                    schedule_ptr,
+                    max_tiles,
+                    place,
+                    sizes,
+                    x_strides,
+                    TOP_K,
+                    BLOCK_M,
+                    HEIGHTS[i] - BLOCK_M,
+                    BLOCK_N,
+                    BLOCK_K,
+                    STAGES[i],
+                    EVEN_N,
+                    EVEN_K,
+                    ALLOW_TF32,
+                )
+            else:
+                joint_gate_up_tile(
+                    x_ptr,
+                    w,
+                    h_ptr,
+                    schedule_ptr,
+                    max_tiles,
+                    place,
+                    sizes,
+                    x_strides,
+                    TOP_K,
+                    HEIGHTS[i],
+                    BLOCK_N,
+                    BLOCK_K,
+                    STAGES[i],
+                    EVEN_N,
+                    EVEN_K,
+                    ALLOW_TF32,
+                )
 
 
 def plan_joint_gate_up(
@@ -216,7 +194,10 @@ def plan_joint_gate_up(
             "EVEN_K": hidden_size % tile.block_k == 0,
             "ALLOW_TF32": allow_tf32,
         },
-        blocks={1: (gates_and_ups, [2, tile.block_n, tile.block_k])},
+        blocks={
+            1: (gates_and_ups, [2, tile.block_n, tile.block_k]),
+            2: (gate_up_proj, [tile.block_n, tile.block_k]),
+        },
         **tile.options,
     )
 
@@ -224,7 +205,7 @@ def plan_joint_gate_up(
         hidden_states: torch.Tensor, gate_up_proj: torch.Tensor, schedule: torch.Tensor
     ) -> torch.Tensor:
         h = hidden_states.new_empty(num_slots, intermediate_size)
-        launch(hidden_states, gate_up_proj, h, schedule)
+        launch(hidden_states, gate_up_proj, gate_up_proj, h, schedule)
         return h
 
     return joint_gate_up

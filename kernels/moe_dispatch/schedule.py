@@ -3,9 +3,10 @@
 A *slot* is one (token, k) pair, numbered `token * K + k`. The schedule puts the slots in order of
 their expert (within an expert, in order of their number) and cuts each expert's rows into tiles of
 BLOCK_M, the last of which may have up to `tail` rows more: a few rows in a tile of their own would
-cost another pass over the expert's weights. Slots whose id lies outside [0, E) are left out.
-Nothing is padded, nothing is read back to the host: launches that follow are sized for the worst
-case that T, K and E allow, and their surplus programs exit.
+cost another pass over the expert's weights. Experts with such a last tile are the first in the list
+of tiles, the others follow, both in order of their number. Slots whose id lies outside [0, E) are
+left out. Nothing is padded, nothing is read back to the host: launches that follow are sized for
+the worst case that T, K and E allow, and their surplus programs exit.
 
 The schedule is one int32 buffer:
 
@@ -101,7 +102,13 @@ def store_tiles(
     end_row = first_row + total
     tiles = tl.cdiv(tl.maximum(total - tail, tl.minimum(total, 1)), block_m)
     tiles = tl.where(bins < NUM_EXPERTS, tiles, 0)
-    first_tile = tl.cumsum(tiles, axis=0) - tiles
+    # Programs start in the order of their tiles, and the longest should not start last (Graham,
+    # "Bounds on multiprocessing timing anomalies", 1969).
+    tall_tiles = tl.where(total > tiles * block_m, tiles, 0)
+    other_tiles = tiles - tall_tiles
+    first_tall_tile = tl.cumsum(tall_tiles, axis=0) - tall_tiles
+    first_other_tile = tl.sum(tall_tiles) + tl.cumsum(other_tiles, axis=0) - other_tiles
+    first_tile = tl.where(tall_tiles > 0, first_tall_tile, first_other_tile)
     tl.store(schedule_ptr, tl.sum(tiles), mask=chunk == 0)
     for tile in range(chunk, tl.max(tiles), num_chunks):
         entry = schedule_ptr + 1 + first_tile + tile

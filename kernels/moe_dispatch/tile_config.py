@@ -70,9 +70,10 @@ class TileConfig(NamedTuple):
     """Tiles of both GEMMs. They share the heights, on which the schedule's tile map is built.
 
     heights: rows for which a tile is compiled, ascending; each has the least that holds its rows,
-    so that experts with few rows and with many run side by side. Powers of two, but the last may
-    be the sum of two. The matrix instruction, and with it the order of the sums, must be the same
-    for all: a token's result does not depend on how many rows its expert has.
+    so that experts with few rows and with many run side by side. Powers of two, and then sums of
+    the highest of them, `block_m`, and a lower one. The matrix instruction, and with it the order
+    of the sums, must be the same for all: a token's result does not depend on how many rows its
+    expert has.
     joint_gate_up: in place of `gate_up` for many rows (see `joint_gate_up`).
     narrow_down: in place of `down` where that has a tile for at most half the multiprocessors, as
     when many tokens go to few experts; a program finds from the schedule which it is. As many warps
@@ -176,11 +177,11 @@ _SM_90: _Rows = {
         narrow_down=GemmTile(64, 128, 8, 4, (5, 4, 4), True),
     ),
     _UNBOUNDED: TileConfig(
-        (64, 128, 160),
-        GemmTile(128, 64, 8, 8, (4, 4, 4), True),
-        GemmTile(256, 64, 8, 8, (4, 4, 4), True),
-        joint_gate_up=GemmTile(128, 64, 8, 8, (4, 4, 4), True),
-        narrow_down=GemmTile(128, 64, 8, 8, (5, 5, 4), True),
+        (64, 128, 144, 160),
+        GemmTile(128, 64, 8, 8, (4, 4, 4, 4), True),
+        GemmTile(256, 64, 8, 8, (4, 4, 4, 4), True),
+        joint_gate_up=GemmTile(128, 64, 4, 8, (4, 4, 4, 4), True),
+        narrow_down=GemmTile(128, 64, 8, 8, (5, 5, 4, 4), True),
         persistent_down=GemmTile(256, 64, 8, 8, (4,), True),
     ),
 }

@@ -254,7 +254,7 @@ def test_started_again(gpu: Gpu, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    ("tokens", "heights"), [(1, (16, 64)), (64, (32, 64, 128)), (2048, (64, 128, 160))]
+    ("tokens", "heights"), [(1, (16, 64)), (64, (32, 64, 128)), (2048, (64, 128, 144, 160))]
 )
 def test_tiles_tried(
     tokens: int, heights: tuple[int, ...], monkeypatch: pytest.MonkeyPatch

@@ -27,7 +27,7 @@ kernel_fault(
     "kernel_gate_up_tail_read_unmasked",
     "hidden states are read past H and multiplied by the zeros of the masked weights",
     module="gate_up",
-    find="tl.load(x_ptrs, mask=inside[:, None], other=0.0)",
+    find="tl.load(x_ptrs, mask=k[:, None] < hidden_size, other=0.0)",
     replacement="tl.load(x_ptrs)",
     bug_class="tile",
     stands_for=("huggingface/kernels-community#1158",),

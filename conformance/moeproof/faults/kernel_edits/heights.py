@@ -143,3 +143,12 @@ kernel_fault(
     replacement="tile_of_program(tl.program_id(0), max_tiles, column_tiles, TILE[2])",
     bug_class="schedule",
 )
+kernel_fault(
+    "kernel_other_tiles_over_tall_ones",
+    "experts without a tall last tile have their tiles listed from the first place on, too",
+    module="schedule",
+    find="tl.sum(tall_tiles) + tl.cumsum(other_tiles, axis=0)",
+    replacement="tl.cumsum(other_tiles, axis=0)",
+    bug_class="schedule",
+    devices=_DEVICES_WITH_TAIL,
+)

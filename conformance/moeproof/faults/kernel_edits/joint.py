@@ -46,31 +46,38 @@ kernel_fault(
     devices=_DEVICES,
 )
 kernel_fault(
-    "kernel_joint_tail_read_unmasked",
-    "hidden states are read past H and multiplied by the zeros of the weights' descriptor",
-    module="joint_gate_up",
-    find="tl.load(x_ptrs, mask=k[:, None] < hidden_size, other=0.0)",
-    replacement="tl.load(x_ptrs)",
-    bug_class="tile",
-    stands_for=("huggingface/kernels-community#1158",),
-    devices=_DEVICES,
-)
-kernel_fault(
     "kernel_joint_rows_past_block_m_not_stored",
     "the rows of a tile beyond BLOCK_M are multiplied, weights first, and not stored",
-    module="joint_gate_up",
-    find="        store_h(h_ptr, gate, up, first_tail, end_row, columns, intermediate_size, TAIL,"
-    " EVEN_N)\n",
-    replacement="",
+    module="tall_gate_up",
+    find="h_ptr, tail_gate, tail_up, first_tail, end_row,",
+    replacement="h_ptr, tail_gate, tail_up, first_tail, first_tail,",
     bug_class="tile",
     devices=_DEVICES,
 )
 kernel_fault(
     "kernel_joint_rows_past_block_m_from_the_first",
     "for its rows beyond BLOCK_M a tile gathers its first ones again",
-    module="joint_gate_up",
+    module="tall_gate_up",
     find="x_ptr, schedule_ptr, max_tiles, first_tail, end_row",
     replacement="x_ptr, schedule_ptr, max_tiles, first_row, end_row",
     bug_class="indexing",
+    devices=_DEVICES,
+)
+kernel_fault(
+    "kernel_joint_tall_tile_without_up",
+    "in a tile of more than BLOCK_M rows the gate's weights are taken for up's, too",
+    module="tall_gate_up",
+    find="w_rows.load([gate_row + intermediate_size, first_k])",
+    replacement="w_rows.load([gate_row, first_k])",
+    bug_class="layout",
+    devices=_DEVICES,
+)
+kernel_fault(
+    "kernel_joint_tall_tile_steps_rows_once",
+    "in a tile of more than BLOCK_M rows, those beyond stay at the first step along K",
+    module="tall_gate_up",
+    find="        tail_ptrs += step\n",
+    replacement="",
+    bug_class="tile",
     devices=_DEVICES,
 )
