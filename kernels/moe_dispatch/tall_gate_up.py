@@ -31,8 +31,8 @@ def store_rows_of_h(
 ):
     """h = SiLU(gate) * up, both (ROWS, BLOCK_N), for the rows before the end.
 
-    Not by `store_h`: sums that are transposed after their loop make ptxas have each product of the
-    loop wait for the one before it (C7515, "wgmma.mma_async instructions are serialized").
+    Not transposed and by `store_h`: that can make ptxas have each product of the loop before wait
+    for the one before it (C7515, "wgmma.mma_async instructions are serialized").
     """
     rows = first_row + tl.arange(0, ROWS)
     h_ptrs = h_ptr + rows.to(tl.int64)[:, None] * intermediate_size + columns[None, :]
