@@ -53,23 +53,15 @@ def load_x(x_ptrs, k, hidden_size, EVEN_K: tl.constexpr):
 
 
 @device_function
-def store_h(
-    h_ptr,
-    gate,
-    up,
-    first_row,
-    end_row,
-    columns,
-    intermediate_size,
-    ROWS: tl.constexpr,
-    EVEN_N: tl.constexpr,
-):
-    """h = SiLU(gate) * up, both (BLOCK_N, ROWS), for the rows before the end."""
-    rows = first_row + tl.arange(0, ROWS)
-    h_ptrs = h_ptr + rows.to(tl.int64)[None, :] * intermediate_size + columns[:, None]
-    stored = rows[None, :] < end_row
+def store_h(h_ptr, gate, up, rows, end_row, columns, intermediate_size, EVEN_N: tl.constexpr):
+    """h = SiLU(gate) * up at the rows before the end, as rows and columns lie in gate and up.
+
+    rows, columns: (1, ROWS) and (BLOCK_N, 1) for sums (BLOCK_N, ROWS), or the other way round.
+    """
+    h_ptrs = h_ptr + rows.to(tl.int64) * intermediate_size + columns
+    stored = rows < end_row
     if not EVEN_N:
-        stored = stored & (columns[:, None] < intermediate_size)
+        stored = stored & (columns < intermediate_size)
     tl.store(h_ptrs, round_to(swiglu(gate, up), h_ptr.dtype.element_ty), mask=stored)
 
 
@@ -155,11 +147,12 @@ def gate_up_tile(
             gate_ptrs += step * stride_wk
             up_ptrs += step * stride_wk
 
-    store_h(h_ptr, gate, up, first_row, end_row, columns, intermediate_size, ROWS, EVEN_N)
+    columns = columns[:, None]
+    rows = first_row + tl.arange(0, ROWS)[None, :]
+    store_h(h_ptr, gate, up, rows, end_row, columns, intermediate_size, EVEN_N)
     if TAIL:
-        store_h(
-            h_ptr, tail_gate, tail_up, first_tail, end_row, columns, intermediate_size, TAIL, EVEN_N
-        )
+        rows = first_tail + tl.arange(0, TAIL)[None, :]
+        store_h(h_ptr, tail_gate, tail_up, rows, end_row, columns, intermediate_size, EVEN_N)
 
 
 @triton.jit(do_not_specialize=["max_tiles"])

@@ -18,12 +18,12 @@ import torch
 import triton
 import triton.language as tl
 
-from .gate_up import load_x, x_pointers
+from .gate_up import load_x, store_h, x_pointers
 from .launch import Launch
 from .numerics import dot_accumulate
 from .schedule import load_tile, tile_of_program
 from .sizes import cdiv
-from .tall_gate_up import store_rows_of_h, tall_gate_up_tile
+from .tall_gate_up import tall_gate_up_tile
 from .target import device_function
 from .tensor_spec import TensorSpec
 from .tile_config import GemmTile
@@ -69,7 +69,10 @@ def joint_gate_up_tile(
         x_ptrs += step
 
     gate, up = tl.split(tl.permute(tl.reshape(joint, (ROWS, 2, BLOCK_N)), (0, 2, 1)))
-    store_rows_of_h(h_ptr, gate, up, first_row, end_row, columns, intermediate_size, ROWS, EVEN_N)
+    # As they lie: stored transposed, the sums can make ptxas have each product of the loop wait for
+    # the one before it (C7515, "wgmma.mma_async instructions are serialized").
+    rows = first_row + tl.arange(0, ROWS)[:, None]
+    store_h(h_ptr, gate, up, rows, end_row, columns[None, :], intermediate_size, EVEN_N)
 
 
 @triton.jit(do_not_specialize=["max_tiles"])

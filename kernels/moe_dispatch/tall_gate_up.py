@@ -11,35 +11,9 @@ from __future__ import annotations
 
 import triton.language as tl
 
-from .activation import swiglu
 from .gate_up import load_x, store_h, x_pointers
-from .numerics import dot_accumulate, round_to
+from .numerics import dot_accumulate
 from .target import device_function
-
-
-@device_function
-def store_rows_of_h(
-    h_ptr,
-    gate,
-    up,
-    first_row,
-    end_row,
-    columns,
-    intermediate_size,
-    ROWS: tl.constexpr,
-    EVEN_N: tl.constexpr,
-):
-    """h = SiLU(gate) * up, both (ROWS, BLOCK_N), for the rows before the end.
-
-    Not transposed and by `store_h`: that can make ptxas have each product of the loop before wait
-    for the one before it (C7515, "wgmma.mma_async instructions are serialized").
-    """
-    rows = first_row + tl.arange(0, ROWS)
-    h_ptrs = h_ptr + rows.to(tl.int64)[:, None] * intermediate_size + columns[None, :]
-    stored = rows[:, None] < end_row
-    if not EVEN_N:
-        stored = stored & (columns[None, :] < intermediate_size)
-    tl.store(h_ptrs, round_to(swiglu(gate, up), h_ptr.dtype.element_ty), mask=stored)
 
 
 @device_function
@@ -97,7 +71,8 @@ def tall_gate_up_tile(
         tail_up = dot_accumulate(up_weight, tail, tail_up, ALLOW_TF32)
         tail_ptrs += step
 
-    store_rows_of_h(h_ptr, gate, up, first_row, end_row, columns, intermediate_size, ROWS, EVEN_N)
-    store_h(
-        h_ptr, tail_gate, tail_up, first_tail, end_row, columns, intermediate_size, TAIL, EVEN_N
-    )
+    rows = first_row + tl.arange(0, ROWS)[:, None]
+    store_h(h_ptr, gate, up, rows, end_row, columns[None, :], intermediate_size, EVEN_N)
+    rows = first_tail + tl.arange(0, TAIL)[None, :]
+    columns = columns[:, None]
+    store_h(h_ptr, tail_gate, tail_up, rows, end_row, columns, intermediate_size, EVEN_N)

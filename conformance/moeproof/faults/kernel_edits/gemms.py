@@ -36,16 +36,16 @@ kernel_fault(
     "kernel_gate_up_rows_one_too_many",
     "the mask of gate and up's rows takes in one row after the tile",
     module="gate_up",
-    find="stored = rows[None, :] < end_row",
-    replacement="stored = rows[None, :] <= end_row",
+    find="stored = rows < end_row",
+    replacement="stored = rows <= end_row",
     bug_class="tile",
 )
 kernel_fault(
     "kernel_gate_up_rows_one_too_few",
     "the mask of gate and up's rows leaves out the tile's last row",
     module="gate_up",
-    find="stored = rows[None, :] < end_row",
-    replacement="stored = rows[None, :] < end_row - 1",
+    find="stored = rows < end_row",
+    replacement="stored = rows < end_row - 1",
     bug_class="tile",
     stands_for=("vllm-project/vllm-xpu-kernels#453",),
 )
@@ -53,8 +53,8 @@ kernel_fault(
     "kernel_gate_up_overhang_stored",
     "columns past I are stored: over the next row",
     module="gate_up",
-    find="stored = stored & (columns[:, None] < intermediate_size)",
-    replacement="stored = stored & (columns[:, None] < intermediate_size + 1)",
+    find="stored = stored & (columns < intermediate_size)",
+    replacement="stored = stored & (columns < intermediate_size + 1)",
     bug_class="tile",
     stands_for=("huggingface/kernels-community#1158", "huggingface/kernels-community#1153"),
 )

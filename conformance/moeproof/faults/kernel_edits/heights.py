@@ -31,12 +31,8 @@ kernel_fault(
     "kernel_gate_up_rows_past_block_m_not_stored",
     "the rows of a tile beyond BLOCK_M are multiplied by gate and up, and not stored",
     module="gate_up",
-    find="    if TAIL:\n"
-    "        store_h(\n"
-    "            h_ptr, tail_gate, tail_up, first_tail, end_row, columns, intermediate_size, TAIL,"
-    " EVEN_N\n"
-    "        )\n",
-    replacement="",
+    find="store_h(h_ptr, tail_gate, tail_up, rows, end_row,",
+    replacement="store_h(h_ptr, tail_gate, tail_up, rows, first_tail,",
     bug_class="tile",
     devices=_DEVICES_WITH_TAIL,
 )

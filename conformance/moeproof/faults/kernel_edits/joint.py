@@ -49,8 +49,8 @@ kernel_fault(
     "kernel_joint_rows_past_block_m_not_stored",
     "the rows of a tile beyond BLOCK_M are multiplied, weights first, and not stored",
     module="tall_gate_up",
-    find="h_ptr, tail_gate, tail_up, first_tail, end_row,",
-    replacement="h_ptr, tail_gate, tail_up, first_tail, first_tail,",
+    find="store_h(h_ptr, tail_gate, tail_up, rows, end_row,",
+    replacement="store_h(h_ptr, tail_gate, tail_up, rows, first_tail,",
     bug_class="tile",
     devices=_DEVICES,
 )
