@@ -32,6 +32,7 @@ class MainLoop:
         shared_loads: bytes a lane -> instructions.
         matrix_ahead: the fewest matrix instructions between a load into registers and the first
             use of what it brought; None without such loads. 0 means that the loop waits for it.
+        matrix_waits: instructions that wait until all matrix instructions before them have ended.
     """
 
     instructions: int
@@ -43,6 +44,7 @@ class MainLoop:
     global_loads: Mapping[tuple[str, int], int]
     shared_loads: Mapping[int, int]
     matrix_ahead: int | None
+    matrix_waits: int
 
 
 @dataclass(frozen=True)
@@ -220,6 +222,7 @@ def _main_loop(
         global_loads=_loads(body, questions),
         shared_loads=dict(Counter(width for width in shared if width is not None)),
         matrix_ahead=_matrix_ahead(body, questions),
+        matrix_waits=sum(map(questions.waits_for_products, body)),
     )
 
 

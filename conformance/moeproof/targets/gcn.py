@@ -82,6 +82,9 @@ class Gcn:
     def warps_at_once(self, instruction: Instruction) -> int:
         return 1
 
+    def waits_for_products(self, instruction: Instruction) -> bool:
+        return False  # The hardware holds back what needs a result, and nothing else.
+
     def global_load(self, instruction: Instruction) -> MemoryLoad | None:
         found = _LOAD.match(instruction.opcode)
         if found is None:

@@ -36,6 +36,9 @@ class InstructionSet(Protocol):
     def warps_at_once(self, instruction: Instruction) -> int:
         """Warps that a matrix instruction belongs to: 4 for a warp group's, else 1."""
 
+    def waits_for_products(self, instruction: Instruction) -> bool:
+        """Whether the program stops here until all matrix instructions before this have ended."""
+
     def global_load(self, instruction: Instruction) -> MemoryLoad | None:
         """The load from global memory that this is, if it is one."""
 

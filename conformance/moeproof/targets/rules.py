@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 
 from moeproof.architectures import ARCHITECTURES
@@ -53,6 +54,24 @@ def _matrix_unit(facts: KernelFacts) -> str | None:
     )
 
 
+def _serial_products(facts: KernelFacts) -> str | None:
+    """Products of one dot that wait for each other.
+
+    ptxas has every wgmma of a kernel do so where it cannot tell that nothing touches the sums in
+    between, and says no more than a warning (C7510 to C7519, "wgmma.mma_async instructions are
+    serialized").
+    """
+    loop = facts.main_loop
+    if loop is None:
+        return None
+    dots = Counter(dot.loop for dot in facts.dots if dot.loop is not None)
+    if loop.matrix_waits < loop.matrix or loop.matrix <= max(dots.values(), default=0):
+        return None
+    return (
+        f"each of the {loop.matrix} matrix instructions of the main loop waits for the one before"
+    )
+
+
 def _waits(facts: KernelFacts) -> str | None:
     if not facts.missing_waits:
         return None
@@ -63,5 +82,6 @@ _RULES: tuple[Callable[[KernelFacts], str | None], ...] = (
     _shared_memory,
     _spills,
     _matrix_unit,
+    _serial_products,
     _waits,
 )

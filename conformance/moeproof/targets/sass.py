@@ -76,6 +76,11 @@ class Sass:
     def warps_at_once(self, instruction: Instruction) -> int:
         return 4 if self.matrix_path(instruction) == "wgmma" else 1
 
+    def waits_for_products(self, instruction: Instruction) -> bool:
+        return instruction.opcode.startswith("WARPGROUP.DEPBAR") and instruction.operands.endswith(
+            "0x0"
+        )
+
     def global_load(self, instruction: Instruction) -> MemoryLoad | None:
         base, *suffixes = instruction.opcode.split(".")
         if base in ("UTMALDG", "UBLKCP"):

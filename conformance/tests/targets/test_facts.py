@@ -10,9 +10,11 @@ from moeproof.architectures import ARCHITECTURES
 from moeproof.targets.dots import Dot, read_dots
 from moeproof.targets.facts import Configuration, KernelFacts, Resources, read_facts
 from moeproof.targets.gcn import Gcn
+from moeproof.targets.instruction_set import InstructionSet
 from moeproof.targets.listing import Instruction, read_listing
 from moeproof.targets.occupancy import Occupancy, estimate_occupancy
 from moeproof.targets.rules import needs_matrix_unit, violations
+from moeproof.targets.sass import Sass
 
 _TTIR = """
 tt.func public @kernel(%x: !tt.ptr<bf16> {tt.divisibility = 16 : i32}) {
@@ -29,14 +31,18 @@ tt.func public @kernel(%x: !tt.ptr<bf16> {tt.divisibility = 16 : i32}) {
   %last = tt.dot %a, %b, %c : tensor<16x16xf16> * tensor<16x16xf16> -> tensor<16x16xf32>
 }
 """
+_GCN = Gcn()
 _CONFIGURATION = Configuration("gfx942", "kernel", "bf16", "T1", {}, 4, 2, "0")
 
 
 def _facts(
-    *instructions: Instruction | str, shared: int = 0, dots: tuple[Dot, ...] = ()
+    *instructions: Instruction | str,
+    shared: int = 0,
+    dots: tuple[Dot, ...] = (),
+    questions: InstructionSet = _GCN,
 ) -> KernelFacts:
     resources = Resources({"vector": 100, "accumulation": 0, "scalar": 30}, 0, shared)
-    return read_facts(_CONFIGURATION, resources, read_listing(instructions), Gcn(), dots=dots)
+    return read_facts(_CONFIGURATION, resources, read_listing(instructions), questions, dots=dots)
 
 
 def _loop(*body: Instruction) -> tuple[Instruction | str, ...]:
@@ -116,6 +122,30 @@ def test_missing_waits() -> None:
     facts = replace(_facts(_MATRIX), missing_waits=("v_add reads v1", "v_sub reads v2"))
     (wrong,) = violations(facts)
     assert wrong == "2 waits are missing, the first: v_add reads v1"
+
+
+_PRODUCT = Instruction("HGMMA.64x128x16.F32.BF16", "R24, gdesc[UR16], R24, gsb0")
+_WAIT = Instruction("WARPGROUP.DEPBAR.LE", "gsb0, 0x0")
+_ONE_IN_FLIGHT = Instruction("WARPGROUP.DEPBAR.LE", "gsb0, 0x1")
+
+
+@pytest.mark.parametrize(
+    ("body", "serial"),
+    [
+        pytest.param((_PRODUCT, _WAIT) * 4, True, id="each"),
+        pytest.param((*(_PRODUCT,) * 4, _WAIT), False, id="dot-by-dot"),
+        pytest.param((_PRODUCT, _ONE_IN_FLIGHT) * 4, False, id="in-flight"),
+        # The dot has no other product that could be under way.
+        pytest.param((_PRODUCT, _WAIT), False, id="one-a-dot"),
+        pytest.param((_PRODUCT, _WAIT, _ONE_IN_FLIGHT, _PRODUCT), False, id="one-of-two"),
+    ],
+)
+def test_products_that_wait_for_each_other(body: tuple[Instruction, ...], serial: bool) -> None:
+    branch = Instruction("BRA", "`(.L_x_1)", label=".L_x_1")
+    dot = Dot(128, 128, 64, "bf16", "ieee", 0)
+    facts = _facts(".L_x_1", *body, branch, dots=(dot,), questions=Sass())
+    words = "each of the 4 matrix instructions of the main loop waits for the one before"
+    assert violations(facts) == ((words,) if serial else ())
 
 
 def test_dot_without_matrix_instruction() -> None:
