@@ -102,7 +102,7 @@ def _fused_experts(
     check_experts_arguments(*tensors)
     check_flag("allow_tf32", allow_tf32)
     check_flag("batch_invariant", batch_invariant)
-    return _plan_experts(
+    return plan_experts(
         *map(TensorSpec.of, tensors),
         **_processor_of(hidden_states),
         allow_tf32=allow_tf32,
@@ -151,7 +151,7 @@ def _fused_moe(
         _spec_of_bias(correction_bias),
         routing,
     )
-    experts = _plan_experts(
+    experts = plan_experts(
         x,
         TensorSpec.of(gate_up_proj),
         TensorSpec.of(down_proj),
@@ -176,7 +176,7 @@ def _fused_moe(
     return fused_moe
 
 
-def _plan_experts(
+def plan_experts(
     hidden_states: TensorSpec,
     gate_up_proj: TensorSpec,
     down_proj: TensorSpec,
@@ -188,7 +188,10 @@ def _plan_experts(
     allow_tf32: bool,
     batch_invariant: bool,
 ) -> Callable[..., torch.Tensor]:
-    """Plan of `fused_experts`."""
+    """Plan of `fused_experts`, unchecked.
+
+    arch: a result of `target.architecture`, whose tiles are taken. multiprocessors: that GPU's.
+    """
     num_tokens, top_k = topk_ids.shape
     if num_tokens == 0:
         return _without_tokens

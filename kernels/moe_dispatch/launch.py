@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
 from math import prod
 from typing import Any
@@ -95,6 +96,15 @@ class Launch:
             *arguments,
             *self._rest,
         )
+
+    @property
+    def kernel_name(self) -> str:
+        return str(self._kernel.fn.__name__)
+
+    def arguments(self, *tensors: torch.Tensor) -> dict[str, Any]:
+        """What a launch on these tensors passes, by the names of the kernel's parameters."""
+        names = inspect.signature(self._kernel.fn).parameters
+        return dict(zip(names, (*tensors, *self._rest), strict=True))
 
     def _launch_by_triton(self, tensors: Sequence[torch.Tensor]) -> None:
         arguments: list[Any] = [*tensors]

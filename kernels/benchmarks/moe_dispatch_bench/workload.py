@@ -81,10 +81,22 @@ def make_batch(
 ) -> Batch:
     """A batch routed as ``routing`` says; another seed gives other tokens and other experts."""
     generator = torch.Generator(device=device_type()).manual_seed(seed)
-    experts, top_k = shape.num_experts, shape.top_k
-    finish = torch.rand((num_tokens, experts), generator=generator, device=device_type())
+    ids = route_tokens(shape, num_tokens, routing=routing, generator=generator)
+    hidden_states = torch.randn(
+        (num_tokens, shape.hidden_size), generator=generator, device=device_type()
+    ).to(dtype)
+    weights = torch.rand(ids.shape, generator=generator, device=device_type()) + 0.1
+    return Batch(hidden_states, ids, weights / weights.sum(dim=1, keepdim=True))
+
+
+def route_tokens(
+    shape: Shape, num_tokens: int, *, routing: str, generator: torch.Generator
+) -> torch.Tensor:
+    """topk_ids (T, K) int32 on the generator's device; ValueError lists the routings there are."""
+    device, experts, top_k = generator.device, shape.num_experts, shape.top_k
+    finish = torch.rand((num_tokens, experts), generator=generator, device=device)
     if routing == "zipf":  # a race in which rank r runs at speed 1/r
-        finish = -torch.log(finish) * torch.arange(1, experts + 1, device=device_type())
+        finish = -torch.log(finish) * torch.arange(1, experts + 1, device=device)
     elif routing == "same_experts":
         finish = finish[:1].expand(num_tokens, experts)
     elif routing == "half_to_one":
@@ -93,11 +105,5 @@ def make_batch(
         raise ValueError(f"routing {routing!r} is unknown; allowed: {', '.join(ROUTINGS)}")
     ids = finish.argsort(dim=1)[:, :top_k].to(torch.int32).contiguous()
     if routing == "one_each":  # slots dealt out in turn, so that every expert gets as many
-        ids = (
-            (torch.arange(num_tokens * top_k, device=device_type()) % experts).view(ids.shape).int()
-        )
-    hidden_states = torch.randn(
-        (num_tokens, shape.hidden_size), generator=generator, device=device_type()
-    ).to(dtype)
-    weights = torch.rand((num_tokens, top_k), generator=generator, device=device_type()) + 0.1
-    return Batch(hidden_states, ids, weights / weights.sum(dim=1, keepdim=True))
+        ids = (torch.arange(num_tokens * top_k, device=device) % experts).view(ids.shape).int()
+    return ids
