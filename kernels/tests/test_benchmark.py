@@ -20,6 +20,7 @@ from moe_dispatch_bench import cell, contenders, floors, roofline, timing, tune
 from moe_dispatch_bench.workload import Shape, make_batch, make_layer, model_shape
 
 from moe_dispatch.target import device_type
+from moe_dispatch.tile_config import configs
 
 SMALL = Shape("Small", 32, 16, 4, 2)
 COLD_SHARE = 0.5
@@ -259,16 +260,27 @@ def test_started_again(gpu: Gpu, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 def test_tiles_tried(
     tokens: int, heights: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Tiles of one height, and of all heights of the table's entry."""
-    monkeypatch.setattr(tune, "_heights_of_table", lambda *_: heights)
+    """The table's own tiles first, and others of the same heights."""
+    entry = next(
+        entry
+        for entry in configs(arch="sm_90", element_size=2).values()
+        if entry.heights == heights
+    )
+    monkeypatch.setattr(tune, "_entry_of_table", lambda *_: entry)
     found = [
         candidate
-        for candidate in tune.candidates(model_shape("Mixtral-8x7B"), tokens)
+        for candidate in dict.fromkeys(tune.candidates(model_shape("Mixtral-8x7B"), tokens))
         if isinstance(candidate.tile, tune.GemmTile)
     ]
-    assert len(set(found)) == len(found)
-    assert {candidate.heights for candidate in found if len(candidate.heights) > 1} == {heights}
-    assert any(len(candidate.heights) == 1 for candidate in found)
+    assert [candidate.tile for candidate in found[:2]] == [entry.gate_up, entry.down]
+    lone = (
+        {
+            entry.block_m,
+        }
+        if tokens == 2048
+        else set()
+    )
+    assert {candidate.heights for candidate in found} == {heights, *((height,) for height in lone)}
     products = {candidate.product for candidate in found}
     large_batch = {"joint_gate_up", "persistent_down"} if tokens == 2048 else set()
     assert products == {"gate_up", "down", *large_batch}

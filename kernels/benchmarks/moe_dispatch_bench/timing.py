@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
+import timeit
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -72,18 +73,11 @@ def balanced_orders(count: int) -> list[list[int]]:
     return orders + [order[::-1] for order in orders] if count % 2 else orders
 
 
-def host_seconds(call: Call, repeats: int = 200) -> float:
-    """Median seconds of the host for one eager call: the loop never waits for the GPU."""
+def host_seconds(call: Call) -> float:
+    """Median seconds of the host for one eager call: so few in turn that no launch has to wait."""
     call()
-    rounds = []
-    for _ in range(5):
-        torch.cuda.synchronize()
-        started = time.perf_counter()
-        for _ in range(repeats):
-            call()
-        rounds.append((time.perf_counter() - started) / repeats)
-        torch.cuda.synchronize()
-    return statistics.median(rounds)
+    rounds = timeit.repeat(call, setup=torch.cuda.synchronize, repeat=20, number=50)
+    return statistics.median(rounds) / 50
 
 
 def _captured(calls: Sequence[Call], pool: Any) -> Call:

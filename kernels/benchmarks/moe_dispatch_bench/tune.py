@@ -1,9 +1,10 @@
 """Search for tiles: ``python -m moe_dispatch_bench.tune --shapes Mixtral-8x7B --tokens 1 2048``.
 
 Times each product of moe_dispatch alone, in a replayed graph, for every candidate tile that suits
-the rows per expert, and writes one JSON line per candidate. A candidate is compiled for one height,
-or for all those of the entry in ``tile_config.py`` that serves so many rows now. The entries are
-chosen from such files. Candidates are compiled beforehand by many processes.
+the rows per expert, and writes one JSON line per candidate. The first candidate is the tile of the
+entry in ``tile_config.py`` that serves so many rows now; all have that entry's heights, or those
+asked for. ``moe_dispatch_bench.tile_table`` makes the entries from such files. Candidates are
+compiled beforehand by many processes.
 """
 
 from __future__ import annotations
@@ -35,7 +36,6 @@ from moe_dispatch.tile_config import GemmTile, GemvTile, TileConfig, select_tile
 from moe_dispatch_bench.timing import seconds_in_turns
 from moe_dispatch_bench.workload import Batch, Layer, Shape, make_batch, make_layer, model_shape
 
-_HEIGHTS = (16, 32, 64, 128, 160)
 _STAGES = (2, 3, 4, 5)
 _PRODUCTS = {"gate_up": 2, "down": 1}  # and how many weight tiles each loads per step
 _JOINT = "joint_gate_up"
@@ -54,19 +54,24 @@ class Candidate:
     tile: GemmTile | GemvTile
 
 
-def candidates(shape: Shape, num_tokens: int) -> Iterator[Candidate]:
-    """Tiles worth trying for the mean number of rows per expert."""
+def candidates(
+    shape: Shape, num_tokens: int, heights: tuple[int, ...] | None = None
+) -> Iterator[Candidate]:
+    """Tiles worth trying for the mean number of rows per expert, those of the table first.
+
+    heights: in place of the table's.
+    """
+    entry = _entry_of_table(shape, num_tokens)
+    heights = heights or entry.heights
+    if heights == entry.heights:
+        for name in (*_PRODUCTS, _JOINT):
+            if tile := getattr(entry, name):
+                yield Candidate(name, heights, tile)
+        if entry.persistent_down:
+            yield Candidate(_PERSISTENT, (entry.block_m,), entry.persistent_down)
     if num_tokens == 1:
         yield from _gemv_candidates()
-    rows = num_tokens * shape.top_k / shape.num_experts
-    single = [
-        (height,)
-        for height in _HEIGHTS
-        if height >= min(rows / 2, 64) and height <= max(4 * rows, 16)
-    ]
-    of_table = _heights_of_table(shape, num_tokens)
-    choices = dict.fromkeys([*single, of_table])
-    for name, heights, by_descriptor in product(_PRODUCTS, choices, (False, True)):
+    for name, by_descriptor in product(_PRODUCTS, (False, True)):
         operands = _PRODUCTS[name]
         for block_n, block_k, warps in product((64, 128, 256), (64, 128, 256), (4, 8)):
             stage_bytes = [2 * block_k * (height + operands * block_n) for height in heights]
@@ -83,13 +88,13 @@ def candidates(shape: Shape, num_tokens: int) -> Iterator[Candidate]:
             for stages in list(fitting)[-2:]:
                 tile = GemmTile(block_n, block_k, group, warps, stages, by_descriptor)
                 yield Candidate(name, heights, tile)
-    if rows >= _LARGE_BATCH_HEIGHT / 2:
-        yield from _joint_candidates(dict.fromkeys([(_LARGE_BATCH_HEIGHT,), of_table]))
+    if num_tokens * shape.top_k >= shape.num_experts * _LARGE_BATCH_HEIGHT / 2:
+        yield from _joint_candidates(heights)
         yield from _persistent_candidates()
 
 
-def _joint_candidates(choices: Iterable[tuple[int, ...]]) -> Iterator[Candidate]:
-    for heights, block_n, block_k, group in product(choices, (64, 128), (64, 128), (4, 8)):
+def _joint_candidates(heights: tuple[int, ...]) -> Iterator[Candidate]:
+    for block_n, block_k, group in product((64, 128), (64, 128), (4, 8)):
         most_stages = _SHARED_MEMORY // (2 * block_k * (heights[-1] + 2 * block_n))
         for count in [count for count in _STAGES if count <= most_stages][-2:]:
             stages = (count,) * len(heights)
@@ -105,8 +110,8 @@ def _persistent_candidates() -> Iterator[Candidate]:
             yield Candidate(_PERSISTENT, (_LARGE_BATCH_HEIGHT,), tile)
 
 
-def _heights_of_table(shape: Shape, num_tokens: int) -> tuple[int, ...]:
-    tiles = select_tiles(
+def _entry_of_table(shape: Shape, num_tokens: int) -> TileConfig:
+    return select_tiles(
         arch=architecture(torch.device("cuda")),
         element_size=2,
         num_slots=num_tokens * shape.top_k,
@@ -115,7 +120,6 @@ def _heights_of_table(shape: Shape, num_tokens: int) -> tuple[int, ...]:
         intermediate_size=shape.intermediate_size,
         batch_invariant=False,
     )
-    return tiles.heights
 
 
 def _gemv_candidates() -> Iterator[Candidate]:
@@ -131,35 +135,40 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="moe_dispatch_bench.tune", description=__doc__)
     parser.add_argument("--shapes", nargs="+", required=True)
     parser.add_argument("--tokens", nargs="+", type=int, required=True)
+    parser.add_argument("--heights", nargs="+", type=int, help="instead of the table's")
     parser.add_argument("--minutes", type=float, default=8.0)
     parser.add_argument("--output", type=Path, default=Path("tune.jsonl"))
     options = parser.parse_args()
     deadline = time.monotonic() + 60 * options.minutes
     shapes = [model_shape(name) for name in options.shapes]
+    heights = tuple(options.heights) if options.heights else None
     wanted = {
         (candidate, shape.top_k)
         for shape in shapes
         for tokens in options.tokens
-        for candidate in candidates(shape, tokens)
+        for candidate in candidates(shape, tokens, heights)
     }
     _compile_all(sorted(wanted, key=str))
     print(f"{len(wanted)} candidates compiled", flush=True)
     for shape in shapes:
         layer = make_layer(shape, torch.bfloat16)
         for tokens in options.tokens:
-            _search(layer, tokens, options.output, deadline)
+            tried = dict.fromkeys(candidates(shape, tokens, heights))
+            _search(layer, tokens, tried, options.output, deadline)
         del layer
         torch.cuda.empty_cache()
 
 
-def _search(layer: Layer, tokens: int, output: Path, deadline: float) -> None:
+def _search(
+    layer: Layer, tokens: int, tried: Iterable[Candidate], output: Path, deadline: float
+) -> None:
     shape = layer.shape
     batches = [
         make_batch(shape, tokens, routing="uniform", dtype=torch.bfloat16, seed=seed)
         for seed in range(4 if tokens <= 256 else 1)
     ]
     best: dict[tuple[str, tuple[int, ...]], tuple[float, Candidate]] = {}
-    for candidate in candidates(shape, tokens):
+    for candidate in tried:
         if time.monotonic() > deadline:
             print("out of time")
             return
@@ -170,6 +179,7 @@ def _search(layer: Layer, tokens: int, output: Path, deadline: float) -> None:
             continue
         row = {
             "device": torch.cuda.get_device_name(),
+            "arch": architecture(torch.device("cuda")),
             "shape": shape.name,
             "tokens": tokens,
             "product": candidate.product,
