@@ -134,9 +134,8 @@ _GEMV_EXPERTS_PER_SLOT = 4
 
 _PERSISTENT_UP_TO = 6
 """Elements of a row of h for each row an expert has on average, up to which the persistent kernel
-is the faster one. It saves the same time a tile, which is more of a tile's time the shorter its
-rows; without tails it multiplies half a tile more an expert, which is less the more rows there are.
-Measured on an H200."""
+is the faster one (on an H200). It saves as much of every tile, which counts the more the shorter
+the rows; without tails it multiplies half a tile more an expert, which many rows outweigh."""
 
 _Rows = dict[int, TileConfig]
 """From the largest mean number of rows per expert that a config is meant for, to the config."""
@@ -249,8 +248,7 @@ _SAME_BITS = frozenset({"sm_90"})
 wgmma steps of 16 along K, in order (measured on an H200, and tested where there is one)."""
 
 _BATCH_INVARIANT_ROWS = 64
-"""Elsewhere with `batch_invariant` every batch uses the tiles that suit this many rows per expert.
-"""
+"""Elsewhere, with `batch_invariant`, every batch uses the tiles for this many rows per expert."""
 
 
 def select_tiles(
@@ -275,7 +273,7 @@ def select_tiles(
         config = _interpreter_tiles(rows, num_experts, hidden_size, intermediate_size)
     else:
         by_rows = configs(arch=arch, element_size=element_size)
-        config = next(config for limit, config in by_rows.items() if rows <= limit)
+        config = by_rows[row_limit(by_rows, rows)]
         if intermediate_size > _PERSISTENT_UP_TO * rows:
             config = config._replace(persistent_down=None)
     if batch_invariant and not same_bits:
@@ -303,6 +301,11 @@ def select_gemv(
         _LONG_GEMV_GATE_UP if hidden_size >= _LONG_GEMV_FROM else _GEMV_GATE_UP,
         _LONG_GEMV_DOWN if intermediate_size >= _LONG_GEMV_FROM else _GEMV_DOWN,
     )
+
+
+def row_limit(by_rows: _Rows, rows: int) -> int:
+    """The key, in a result of `configs`, of the config that serves so many rows per expert."""
+    return next(limit for limit in by_rows if rows <= limit)
 
 
 def configs(*, arch: str, element_size: int) -> _Rows:

@@ -261,26 +261,18 @@ def test_tiles_tried(
     tokens: int, heights: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The table's own tiles first, and others of the same heights."""
-    entry = next(
-        entry
-        for entry in configs(arch="sm_90", element_size=2).values()
-        if entry.heights == heights
-    )
+    entries = configs(arch="sm_90", element_size=2).values()
+    (entry, *_) = [entry for entry in entries if entry.heights == heights]
     monkeypatch.setattr(tune, "_entry_of_table", lambda *_: entry)
     found = [
         candidate
-        for candidate in dict.fromkeys(tune.candidates(model_shape("Mixtral-8x7B"), tokens))
+        for candidate in tune.candidates(model_shape("Mixtral-8x7B"), tokens)
         if isinstance(candidate.tile, tune.GemmTile)
     ]
+    assert len(set(found)) == len(found)
     assert [candidate.tile for candidate in found[:2]] == [entry.gate_up, entry.down]
-    lone = (
-        {
-            entry.block_m,
-        }
-        if tokens == 2048
-        else set()
-    )
-    assert {candidate.heights for candidate in found} == {heights, *((height,) for height in lone)}
+    without_tails = {(entry.block_m,)} if tokens == 2048 else set()
+    assert {candidate.heights for candidate in found} == {heights} | without_tails
     products = {candidate.product for candidate in found}
     large_batch = {"joint_gate_up", "persistent_down"} if tokens == 2048 else set()
     assert products == {"gate_up", "down", *large_batch}

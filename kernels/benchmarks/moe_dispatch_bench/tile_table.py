@@ -14,9 +14,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import geometric_mean
+from typing import Any
 
 from moe_dispatch.sizes import cdiv
-from moe_dispatch.tile_config import GemmTile, TileConfig, configs
+from moe_dispatch.tile_config import GemmTile, TileConfig, configs, row_limit
 from moe_dispatch_bench.workload import model_shape
 
 _SEARCHED = ("gate_up", "down", "joint_gate_up", "persistent_down")
@@ -43,7 +44,7 @@ class Timing:
         name, num_tokens = self.cell
         shape = model_shape(name)
         rows = cdiv(num_tokens * shape.top_k, shape.num_experts)
-        return next(limit for limit in configs(arch=self.arch, element_size=2) if rows <= limit)
+        return row_limit(configs(arch=self.arch, element_size=2), rows)
 
 
 @dataclass(frozen=True)
@@ -59,25 +60,22 @@ class Choice:
 
 def read(paths: Iterable[Path]) -> list[Timing]:
     """All lines of the files but those of matrix-vector products, which have no entry."""
-    timings = []
-    for path in paths:
-        for line in map(json.loads, path.read_text(encoding="utf-8").splitlines()):
-            if "group_m" in line:
-                fields = {name: line[name] for name in GemmTile._fields}
-                tile = GemmTile(**{**fields, "num_stages": tuple(line["num_stages"])})
-                cell, heights = (line["shape"], line["tokens"]), tuple(line["heights"])
-                timings.append(
-                    Timing(
-                        line["arch"],
-                        line["device"],
-                        cell,
-                        line["product"],
-                        heights,
-                        tile,
-                        line["seconds"],
-                    )
-                )
-    return timings
+    texts = [path.read_text(encoding="utf-8") for path in paths]
+    lines = [json.loads(line) for text in texts for line in text.splitlines()]
+    return [_timing(line) for line in lines if "group_m" in line]
+
+
+def _timing(line: dict[str, Any]) -> Timing:
+    fields = {name: line[name] for name in GemmTile._fields}
+    return Timing(
+        arch=line["arch"],
+        device=line["device"],
+        cell=(line["shape"], line["tokens"]),
+        product=line["product"],
+        heights=tuple(line["heights"]),
+        tile=GemmTile(**{**fields, "num_stages": tuple(line["num_stages"])}),
+        seconds=line["seconds"],
+    )
 
 
 def choose(timings: Iterable[Timing], present: GemmTile | None) -> Choice:

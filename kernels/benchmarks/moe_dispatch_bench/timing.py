@@ -15,6 +15,7 @@ Name = TypeVar("Name")
 _LEAST_ROUNDS = 8
 _TIMED_RUNS = 3
 _WARM_SECONDS = 0.03
+_HOST_CALLS = 50  # with several launches each, fewer than a stream's queue holds
 
 
 def seconds_in_turns(
@@ -76,8 +77,8 @@ def balanced_orders(count: int) -> list[list[int]]:
 def host_seconds(call: Call) -> float:
     """Median seconds of the host for one eager call: so few in turn that no launch has to wait."""
     call()
-    rounds = timeit.repeat(call, setup=torch.cuda.synchronize, repeat=20, number=50)
-    return statistics.median(rounds) / 50
+    rounds = timeit.repeat(call, setup=torch.cuda.synchronize, repeat=20, number=_HOST_CALLS)
+    return statistics.median(rounds) / _HOST_CALLS
 
 
 def _captured(calls: Sequence[Call], pool: Any) -> Call:

@@ -110,15 +110,13 @@ def count_traffic(
     `moe_dispatch.tile_config`, or "interpreter".
     """
     hidden_size, num_experts = shape.hidden_size, shape.num_experts
-    sizes = {
-        (topk_ids.shape[0], hidden_size): dtype,
-        (num_experts, 2 * shape.intermediate_size, hidden_size): dtype,
-        (num_experts, hidden_size, shape.intermediate_size): dtype,
-    }
+    sizes = (
+        (topk_ids.shape[0], hidden_size),
+        (num_experts, 2 * shape.intermediate_size, hidden_size),
+        (num_experts, hidden_size, shape.intermediate_size),
+    )
+    x, gate_up_proj, down_proj = [torch.empty(s, dtype=dtype, device="meta") for s in sizes]
     weights = torch.empty(topk_ids.shape, device="meta")
-    x, gate_up_proj, down_proj = [
-        torch.empty(size, dtype=kind, device="meta") for size, kind in sizes.items()
-    ]
     tensors = (x, gate_up_proj, down_proj, topk_ids.to("meta"), weights)
     plan = plan_experts(
         *map(TensorSpec.of, tensors),
@@ -166,19 +164,43 @@ def _schedule(kernel: str, routed: _Routed, arguments: _Arguments) -> Traffic:
     return Traffic(kernel, arguments["ids_ptr"].nbytes + arguments["schedule_ptr"].nbytes)
 
 
+def _gate_up_traffic(
+    kernel: str, routed: _Routed, *, passes: int, columns: int, small: int
+) -> Traffic:
+    """passes: row tiles or slots, each of which loads its expert's. small: bytes beside these."""
+    moved = len(routed.rows) * 2 * routed.projection_bytes + routed.h_bytes
+    moved += routed.num_tokens * routed.row_bytes + small
+    return Traffic(kernel, moved, passes * 2 * columns * routed.row_bytes)
+
+
 def _gate_up(kernel: str, routed: _Routed, arguments: _Arguments) -> Traffic:
     block_m = arguments["BLOCK_M"]
-    tiles = routed.tiles(block_m, arguments["HEIGHTS"][-1] - block_m)
-    columns = arguments["column_tiles"] * arguments["BLOCK_N"]
-    moved = len(routed.rows) * 2 * routed.projection_bytes + routed.h_bytes
-    moved += routed.num_tokens * routed.row_bytes + arguments["schedule_ptr"].nbytes
-    return Traffic(kernel, moved, tiles * 2 * columns * routed.row_bytes)
+    return _gate_up_traffic(
+        kernel,
+        routed,
+        passes=routed.tiles(block_m, arguments["HEIGHTS"][-1] - block_m),
+        columns=arguments["column_tiles"] * arguments["BLOCK_N"],
+        small=arguments["schedule_ptr"].nbytes,
+    )
 
 
-def _down_traffic(kernel: str, routed: _Routed, tiles: int, columns: int, schedule: int) -> Traffic:
-    moved = len(routed.rows) * routed.projection_bytes + routed.h_bytes + routed.y_bytes + schedule
+def _gemv_gate_up(kernel: str, routed: _Routed, arguments: _Arguments) -> Traffic:
+    return _gate_up_traffic(
+        kernel,
+        routed,
+        passes=sum(routed.rows),
+        columns=_overhanging(arguments["INTERMEDIATE_SIZE"], arguments["BLOCK_N"]),
+        small=arguments["ids_ptr"].nbytes,
+    )
+
+
+def _down_traffic(
+    kernel: str, routed: _Routed, *, passes: int, columns: int, result: int, small: int
+) -> Traffic:
+    """result: bytes that it writes. The others as for `_gate_up_traffic`."""
+    moved = len(routed.rows) * routed.projection_bytes + routed.h_bytes + result + small
     weight_row = routed.shape.intermediate_size * routed.element_size
-    return Traffic(kernel, moved, tiles * columns * weight_row)
+    return Traffic(kernel, moved, passes * columns * weight_row)
 
 
 def _down(kernel: str, routed: _Routed, arguments: _Arguments) -> Traffic:
@@ -188,36 +210,42 @@ def _down(kernel: str, routed: _Routed, arguments: _Arguments) -> Traffic:
     narrow = arguments["NARROW_TILE"]
     if narrow is not None and tiles * arguments["column_tiles"] <= arguments["narrow_up_to"]:
         columns = arguments["narrow_column_tiles"] * narrow[0]
-    return _down_traffic(kernel, routed, tiles, columns, arguments["schedule_ptr"].nbytes)
+    small = arguments["schedule_ptr"].nbytes
+    return _down_traffic(
+        kernel, routed, passes=tiles, columns=columns, result=routed.y_bytes, small=small
+    )
 
 
 def _persistent_down(kernel: str, routed: _Routed, arguments: _Arguments) -> Traffic:
-    tiles = routed.tiles(arguments["BLOCK_M"], 0)
-    columns = arguments["column_tiles"] * arguments["BLOCK_N"]
-    return _down_traffic(kernel, routed, tiles, columns, arguments["schedule_ptr"].nbytes)
+    return _down_traffic(
+        kernel,
+        routed,
+        passes=routed.tiles(arguments["BLOCK_M"], 0),
+        columns=arguments["column_tiles"] * arguments["BLOCK_N"],
+        result=routed.y_bytes,
+        small=arguments["schedule_ptr"].nbytes,
+    )
+
+
+def _gemv_down(kernel: str, routed: _Routed, arguments: _Arguments) -> Traffic:
+    return _down_traffic(
+        kernel,
+        routed,
+        passes=sum(routed.rows),
+        columns=_overhanging(arguments["HIDDEN_SIZE"], arguments["BLOCK_N"]),
+        result=routed.num_tokens * routed.row_bytes,
+        small=arguments["ids_ptr"].nbytes + arguments["weights_ptr"].nbytes,
+    )
+
+
+def _overhanging(columns: int, block: int) -> int:
+    """Columns of as many whole blocks as cover these."""
+    return cdiv(columns, block) * block
 
 
 def _combine(kernel: str, routed: _Routed, arguments: _Arguments) -> Traffic:
     small = arguments["ids_ptr"].nbytes + arguments["weights_ptr"].nbytes
     return Traffic(kernel, routed.y_bytes + routed.num_tokens * routed.row_bytes + small)
-
-
-def _gemv_gate_up(kernel: str, routed: _Routed, arguments: _Arguments) -> Traffic:
-    width = arguments["BLOCK_N"]
-    columns = cdiv(arguments["INTERMEDIATE_SIZE"], width) * width
-    moved = len(routed.rows) * 2 * routed.projection_bytes + routed.h_bytes
-    moved += routed.num_tokens * routed.row_bytes + arguments["ids_ptr"].nbytes
-    return Traffic(kernel, moved, sum(routed.rows) * 2 * columns * routed.row_bytes)
-
-
-def _gemv_down(kernel: str, routed: _Routed, arguments: _Arguments) -> Traffic:
-    width = arguments["BLOCK_N"]
-    columns = cdiv(arguments["HIDDEN_SIZE"], width) * width
-    moved = len(routed.rows) * routed.projection_bytes + routed.h_bytes
-    moved += routed.num_tokens * routed.row_bytes
-    moved += arguments["ids_ptr"].nbytes + arguments["weights_ptr"].nbytes
-    weight_row = routed.shape.intermediate_size * routed.element_size
-    return Traffic(kernel, moved, sum(routed.rows) * columns * weight_row)
 
 
 _COUNTED: dict[str, Callable[[str, _Routed, _Arguments], Traffic]] = {

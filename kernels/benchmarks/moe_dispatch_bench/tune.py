@@ -56,11 +56,17 @@ class Candidate:
 
 def candidates(
     shape: Shape, num_tokens: int, heights: tuple[int, ...] | None = None
-) -> Iterator[Candidate]:
-    """Tiles worth trying for the mean number of rows per expert, those of the table first.
+) -> list[Candidate]:
+    """Tiles worth trying for the mean number of rows per expert, once each, the table's first.
 
     heights: in place of the table's.
     """
+    return [*dict.fromkeys(_candidates(shape, num_tokens, heights))]
+
+
+def _candidates(
+    shape: Shape, num_tokens: int, heights: tuple[int, ...] | None
+) -> Iterator[Candidate]:
     entry = _entry_of_table(shape, num_tokens)
     heights = heights or entry.heights
     if heights == entry.heights:
@@ -153,7 +159,7 @@ def main() -> None:
     for shape in shapes:
         layer = make_layer(shape, torch.bfloat16)
         for tokens in options.tokens:
-            tried = dict.fromkeys(candidates(shape, tokens, heights))
+            tried = candidates(shape, tokens, heights)
             _search(layer, tokens, tried, options.output, deadline)
         del layer
         torch.cuda.empty_cache()
