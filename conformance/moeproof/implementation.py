@@ -34,8 +34,8 @@ class Capabilities:
         empty_batch: T = 0 works.
         validates: wrong shapes, dtypes and devices raise an error that names the argument.
         deterministic: the same call gives the same bits.
-        position_invariant: a token's bits do not depend on its row or on the other rows.
-        batch_invariant: a token's bits do not depend on the number of rows either.
+        position_invariant: a token's bits do not depend on which row it is.
+        batch_invariant: a token's bits do not depend on the other rows or their number.
         expert_invariant: a token's bits do not depend on the experts' numbering.
         graph_capture: calls can be captured in a CUDA or HIP graph and replayed.
         subnormals: subnormal operands are not flushed to zero.

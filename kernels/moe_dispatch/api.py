@@ -25,8 +25,8 @@ def fused_experts(
 
     All sums are accumulated in float32. Rounded to the activations' dtype are h, each expert's
     output (before its weight is applied, in float32) and the result; nothing else. The sum over k
-    runs from 0 to K-1, and the same arguments give the same bits. A token's bits depend neither on
-    its position in the batch nor on the other tokens, as long as the batch size stays.
+    runs from 0 to K-1, and the same arguments give the same bits. A token's bits do not depend on
+    its position in the batch, but how sums are split may depend on how many tokens go where.
 
     The launches need no host synchronisation, so the call can be captured in a CUDA or HIP graph.
     Inputs may have any strides and are not written. There is no backward pass.
@@ -39,8 +39,9 @@ def fused_experts(
             an id that occurs twice in a row contributes twice.
         topk_weights: (T, K) float32, bfloat16 or float16.
         allow_tf32: multiply float32 operands as tf32 where the GPU can.
-        batch_invariant: use the same tiles for every T, so that a token's bits do not depend on
-            the size of the batch either. Slower for small and for large batches.
+        batch_invariant: sum in the same order for every T and all routing, so that a token's bits
+            do not depend on the other tokens either. Slower for small batches and, but on sm_90,
+            for large ones.
 
     Returns:
         (T, H) in hidden_states' dtype, contiguous.

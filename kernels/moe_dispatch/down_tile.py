@@ -6,6 +6,7 @@ import triton.language as tl
 
 from .numerics import dot_accumulate, round_to
 from .schedule import load_slots
+from .sliced_product import sliced_product
 from .target import device_function
 
 
@@ -133,3 +134,45 @@ def down_tile(
             TAIL,
             EVEN_N,
         )
+
+
+@device_function
+def sliced_down_tile(
+    h_ptr,
+    w_ptr,
+    y_ptr,
+    schedule_ptr,
+    max_tiles,
+    place,
+    sizes,
+    w_strides,
+    ROWS: tl.constexpr,
+    TILE: tl.constexpr,
+    WEIGHT_EVICTION: tl.constexpr,
+    ALLOW_TF32: tl.constexpr,
+):
+    """A narrow tile at (expert, rows, columns) by `sliced_product`.
+
+    TILE: `SlicedTile.constants`.
+    """
+    expert, first_row, end_row, column = place
+    intermediate_size, hidden_size = sizes
+    stride_we, stride_wn, stride_wk = w_strides
+    columns = column * TILE[0] + tl.arange(0, TILE[0])
+    weight_rows = tl.minimum(columns, hidden_size - 1)
+    rows = tl.minimum(first_row + tl.arange(0, ROWS), end_row - 1)
+    y = sliced_product(
+        w_ptr,
+        expert.to(tl.int64) * stride_we + weight_rows.to(tl.int64) * stride_wn,
+        stride_wk,
+        h_ptr,
+        rows.to(tl.int64) * intermediate_size,
+        1,
+        intermediate_size,
+        TILE,
+        WEIGHT_EVICTION,
+        ALLOW_TF32,
+    )
+    store_y(
+        y_ptr, y, schedule_ptr, max_tiles, first_row, end_row, columns, hidden_size, ROWS, False
+    )

@@ -15,6 +15,7 @@ from .combine import plan_combine
 from .down import plan_down
 from .gate_up import plan_gate_up
 from .gemv import plan_gemv_experts
+from .gemv_config import select_gemv
 from .joint_gate_up import plan_joint_gate_up
 from .launch import takes_descriptor
 from .persistent_down import plan_persistent_down
@@ -23,9 +24,9 @@ from .router_logits import plan_router_logits
 from .routing import plan_routing
 from .routing_options import RoutingOptions
 from .schedule import max_tiles, plan_schedule
-from .target import architecture, multiprocessors, on_device_of, supports_tf32
+from .target import architecture, few_programs, multiprocessors, on_device_of, supports_tf32
 from .tensor_spec import TensorSpec
-from .tile_config import select_gemv, select_tiles
+from .tile_config import select_tiles
 from .validation import (
     check_experts_arguments,
     check_flag,
@@ -221,6 +222,7 @@ def plan_experts(
         batch_invariant=batch_invariant,
     )
     most_tiles = max_tiles(num_slots=num_slots, num_experts=num_experts, block_m=tiles.block_m)
+    few = few_programs(arch, multiprocessors)
     tf32 = allow_tf32 and supports_tf32(arch)
     h_spec = TensorSpec.of_matrix(num_slots, intermediate_size, dtype)
     persistent = tiles.persistent_down
@@ -240,6 +242,7 @@ def plan_experts(
             gate_up_proj,
             max_tiles=most_tiles,
             top_k=top_k,
+            programs=few,
             tiles=tiles,
             allow_tf32=tf32,
         )
@@ -259,7 +262,7 @@ def plan_experts(
             h_spec,
             down_proj,
             max_tiles=most_tiles,
-            programs=multiprocessors // 2,
+            programs=few,
             tiles=tiles,
             allow_tf32=tf32,
         )

@@ -13,12 +13,12 @@ import triton
 import triton.language as tl
 
 from .activation import swiglu
+from .gemv_config import GemvConfig, GemvTile
 from .launch import Launch
 from .numerics import round_to, to_float32
 from .sizes import cdiv
 from .target import device_function
 from .tensor_spec import TensorSpec
-from .tile_config import GemvConfig, GemvTile
 
 _MAX_UNROLL = 8
 """Experts of one token whose loads may overlap."""

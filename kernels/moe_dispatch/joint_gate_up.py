@@ -18,7 +18,7 @@ import torch
 import triton
 import triton.language as tl
 
-from .gate_up import load_x, store_h, x_pointers
+from .gate_up_tile import load_x, store_h, x_pointers
 from .launch import Launch
 from .numerics import dot_accumulate
 from .schedule import load_tile, tile_of_program

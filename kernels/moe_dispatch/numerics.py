@@ -31,12 +31,13 @@ def to_float32(value):
 def dot_accumulate(a, b, accumulator, ALLOW_TF32: tl.constexpr):
     """`accumulator + a @ b` in fp32; fp32 operands are rounded to tf32 only if ALLOW_TF32.
 
-    a: (M, K), b: (K, N), both bf16, fp16 or fp32. accumulator: (M, N) float32.
+    a: (M, K), b: (K, N), both bf16, fp16 or fp32. accumulator: (M, N) float32. Or as many products
+    as the first of three dimensions has.
     """
     if INTERPRETED:
         # Not by a BLAS, which rounds a row's sums by where in the tile the row lies.
-        products = to_float32(a)[:, :, None] * to_float32(b)[None, :, :]
-        return accumulator + tl.sum(products, axis=1)
+        products = tl.expand_dims(to_float32(a), -1) * tl.expand_dims(to_float32(b), -3)
+        return accumulator + tl.sum(products, axis=len(a.shape) - 1)
     precision: tl.constexpr = "tf32" if ALLOW_TF32 else "ieee"
     return tl.dot(a, b, accumulator, input_precision=precision)
 

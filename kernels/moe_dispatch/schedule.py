@@ -73,6 +73,13 @@ def load_tile(schedule_ptr, tile, max_tiles):
 
 
 @device_function
+def is_first_of_expert(schedule_ptr, tile, expert):
+    """Whether the expert's tiles begin with this one; it is the only one if it is not full."""
+    # What stands before the first tile's expert is the number of tiles.
+    return (tile == 0) | (tl.load(schedule_ptr + tile) != expert)
+
+
+@device_function
 def load_slots(schedule_ptr, rows, max_tiles):
     """The slots at `rows`, int32."""
     return tl.load(schedule_ptr + 1 + 3 * max_tiles + rows)

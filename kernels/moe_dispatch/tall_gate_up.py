@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import triton.language as tl
 
-from .gate_up import load_x, store_h, x_pointers
+from .gate_up_tile import load_x, store_h, x_pointers
 from .numerics import dot_accumulate
 from .target import device_function
 

@@ -32,6 +32,9 @@ INTERPRETER = "interpreter"
 _INTERPRETER_PROGRAMS = 4
 """They run one after the other; few, so that each has several tiles and passes some over."""
 
+_INTERPRETER_FEW = 8
+"""Not half of those: small layers with a few tiles and with many are both to be had."""
+
 _TF32_ARCHITECTURES = frozenset({INTERPRETER, "sm_80", "sm_86", "sm_90", "sm_100", "gfx942"})
 _NVIDIA = {80: "sm_80", 90: "sm_90", 100: "sm_100", 103: "sm_100"}
 _NVIDIA_SMALL_SHARED_MEMORY = "sm_86"
@@ -89,6 +92,14 @@ def multiprocessors(device: torch.device) -> int:
 def _multiprocessors(driver: Any, device_index: int | None) -> int:
     properties = driver.utils.get_device_properties(driver.get_current_device())
     return int(properties["multiprocessor_count"])
+
+
+def few_programs(arch: str, multiprocessors: int) -> int:
+    """Up to how many programs with a tile leave so many multiprocessors idle that more pay.
+
+    arch: a result of `architecture`.
+    """
+    return _INTERPRETER_FEW if arch == INTERPRETER else multiprocessors // 2
 
 
 def supports_tf32(arch: str) -> bool:

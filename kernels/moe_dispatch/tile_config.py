@@ -24,6 +24,7 @@ class GemmTile(NamedTuple):
     matrix_rows: CDNA: rows and columns of the matrix instruction, 16 or 32; 0 is Triton's choice.
     waves_per_simd: CDNA: the occupancy that registers must allow; 0 is LLVM's choice, which may
     move the loads of the next K step behind the products to save registers for more waves.
+    tall_block_k: of gate_up's heights but the first; 0 is block_k.
     """
 
     block_n: int
@@ -34,6 +35,7 @@ class GemmTile(NamedTuple):
     by_descriptor: bool = False
     matrix_rows: int = 0
     waves_per_simd: int = 0
+    tall_block_k: int = 0
 
     @property
     def options(self) -> dict[str, int]:
@@ -66,6 +68,23 @@ def _cdna(
     )
 
 
+class SlicedTile(NamedTuple):
+    """The tile of a `sliced_product`, in which K is split between a program's warps.
+
+    weight_rows: of gate and up together, or of down. The ordinary tiles' are a multiple.
+    """
+
+    weight_rows: int
+    block_k: int
+    num_stages: int
+
+    def constants(
+        self, block_n: int, num_warps: int, size_k: int
+    ) -> tuple[int, int, int, int, bool]:
+        """What the kernels take: BLOCK_N, BLOCK_K, slices, stages, whether K is whole steps."""
+        return (block_n, self.block_k, num_warps, self.num_stages, size_k % self.block_k == 0)
+
+
 class TileConfig(NamedTuple):
     """Tiles of both GEMMs. They share the heights, on which the schedule's tile map is built.
 
@@ -79,6 +98,8 @@ class TileConfig(NamedTuple):
     when many tokens go to few experts; a program finds from the schedule which it is. As many warps
     as down.
     persistent_down: in place of `down` where its operands' rows are short (see `persistent_down`).
+    sliced: in place of both where they have as few tiles, for experts with no more rows than the
+    first height. It adds in another order.
     """
 
     heights: tuple[int, ...]
@@ -87,6 +108,7 @@ class TileConfig(NamedTuple):
     joint_gate_up: GemmTile | None = None
     narrow_down: GemmTile | None = None
     persistent_down: GemmTile | None = None
+    sliced: SlicedTile | None = None
 
     @property
     def block_m(self) -> int:
@@ -104,34 +126,6 @@ class TileConfig(NamedTuple):
         return "evict_first" if self.heights[0] <= 32 else ""
 
 
-class GemvTile(NamedTuple):
-    """The part of a weight matrix that one program of a matrix-vector product reads at a time."""
-
-    block_n: int
-    block_k: int
-    num_warps: int
-
-
-class GemvConfig(NamedTuple):
-    """Tiles of `gemv`'s two kernels."""
-
-    gate_up: GemvTile
-    down: GemvTile
-
-
-_GEMV_GATE_UP = GemvTile(8, 256, 4)
-_GEMV_DOWN = GemvTile(2, 1024, 2)
-_LONG_GEMV_GATE_UP = GemvTile(8, 512, 4)
-_LONG_GEMV_DOWN = GemvTile(4, 2048, 4)
-_LONG_GEMV_FROM = 4097
-"""Elements of a row from which on the long tiles are the faster ones."""
-
-_INTERPRETER_GEMV = GemvConfig(GemvTile(32, 64, 4), GemvTile(32, 64, 4))
-
-_GEMV_MOST_TOKENS = 4
-_GEMV_EXPERTS_PER_SLOT = 4
-"""Matrix-vector products read an expert once for each of its slots: few slots may share one."""
-
 _PERSISTENT_UP_TO = 6
 """Elements of a row of h for each row an expert has on average, up to which the persistent kernel
 is the faster one (on an H200). It saves as much of every tile, which counts the more the shorter
@@ -142,8 +136,15 @@ _Rows = dict[int, TileConfig]
 
 _UNBOUNDED = 1 << 62
 
+_AMD_SLICED = SlicedTile(32, 256, 2)
+
 _SM_80: _Rows = {
-    8: TileConfig((16, 64), GemmTile(64, 64, 4, 4, (4, 3)), GemmTile(64, 128, 4, 4, (4, 3))),
+    8: TileConfig(
+        (16, 64),
+        GemmTile(64, 64, 4, 4, (4, 3)),
+        GemmTile(64, 128, 4, 4, (4, 3)),
+        sliced=SlicedTile(32, 256, 4),
+    ),
     24: TileConfig((32, 64), GemmTile(64, 64, 4, 4, (4, 3)), GemmTile(128, 64, 4, 4, (4, 3))),
     64: TileConfig((64,), GemmTile(64, 64, 4, 4, (3,)), GemmTile(128, 64, 4, 4, (3,))),
     _UNBOUNDED: TileConfig(
@@ -151,7 +152,12 @@ _SM_80: _Rows = {
     ),
 }
 _SM_86: _Rows = {
-    8: TileConfig((16, 32), GemmTile(64, 64, 4, 4, (3, 3)), GemmTile(64, 64, 4, 4, (4, 3))),
+    8: TileConfig(
+        (16, 32),
+        GemmTile(64, 64, 4, 4, (3, 3)),
+        GemmTile(64, 64, 4, 4, (4, 3)),
+        sliced=SlicedTile(32, 256, 3),
+    ),
     24: TileConfig((32,), GemmTile(64, 64, 1, 4, (3,)), GemmTile(64, 64, 1, 4, (4,))),
     64: TileConfig((64,), GemmTile(64, 32, 4, 4, (4,)), GemmTile(128, 32, 4, 4, (4,))),
     _UNBOUNDED: TileConfig(
@@ -161,8 +167,9 @@ _SM_86: _Rows = {
 _SM_90: _Rows = {
     8: TileConfig(
         (16, 64),
-        GemmTile(64, 128, 8, 4, (3, 2), True),
+        GemmTile(64, 128, 8, 4, (3, 4), True, tall_block_k=64),
         GemmTile(128, 64, 8, 4, (5, 4), True),
+        sliced=SlicedTile(32, 256, 4),
     ),
     24: TileConfig(
         (32, 64, 128),
@@ -185,7 +192,12 @@ _SM_90: _Rows = {
     ),
 }
 _SM_100: _Rows = {
-    8: TileConfig((16, 64), GemmTile(64, 128, 4, 4, (4, 3)), GemmTile(64, 128, 4, 4, (5, 4))),
+    8: TileConfig(
+        (16, 64),
+        GemmTile(64, 128, 4, 4, (4, 3)),
+        GemmTile(64, 128, 4, 4, (5, 4)),
+        sliced=SlicedTile(32, 256, 4),
+    ),
     24: TileConfig((32, 64), GemmTile(64, 128, 4, 4, (4, 3)), GemmTile(128, 64, 4, 4, (5, 4))),
     64: TileConfig((64,), GemmTile(128, 64, 4, 4, (4,)), GemmTile(128, 64, 4, 4, (4,))),
     _UNBOUNDED: TileConfig(
@@ -194,25 +206,30 @@ _SM_100: _Rows = {
 }
 # 64 KB of LDS; two stages keep one tile in LDS and the next in registers.
 _GFX90A: _Rows = {
-    8: TileConfig((16, 64), _cdna(64, 64, 4, 4), _cdna(64, 128, 4, 4)),
+    8: TileConfig((16, 64), _cdna(64, 64, 4, 4), _cdna(64, 128, 4, 4), sliced=_AMD_SLICED),
     24: TileConfig((32, 64), _cdna(64, 64, 4, 4), _cdna(64, 64, 4, 4)),
     64: TileConfig((64, 128), _cdna(64, 64, 4, 4), _cdna(128, 64, 4, 4)),
     _UNBOUNDED: TileConfig((64, 128), _cdna(64, 64, 8, 8), _cdna(128, 64, 8, 8)),
 }
 _GFX942: _Rows = {
-    8: TileConfig((16, 64), _cdna(64, 64, 4, 4), _cdna(64, 128, 4, 4)),
+    8: TileConfig((16, 64), _cdna(64, 64, 4, 4), _cdna(64, 128, 4, 4), sliced=_AMD_SLICED),
     24: TileConfig((32, 64), _cdna(64, 64, 4, 4), _cdna(64, 128, 4, 4)),
     64: TileConfig((64, 128), _cdna(64, 64, 4, 4), _cdna(128, 64, 4, 4)),
     _UNBOUNDED: TileConfig((64, 128), _cdna(128, 64, 8, 8, waves_per_simd=2), _cdna(128, 64, 8, 8)),
 }
 _GFX950: _Rows = {
-    8: TileConfig((16, 64), _cdna(64, 128, 4, 4), _cdna(64, 128, 4, 4)),
+    8: TileConfig((16, 64), _cdna(64, 128, 4, 4), _cdna(64, 128, 4, 4), sliced=_AMD_SLICED),
     24: TileConfig((32, 64), _cdna(64, 128, 4, 4), _cdna(64, 128, 4, 4)),
     64: TileConfig((64, 128), _cdna(64, 128, 4, 4), _cdna(128, 64, 4, 4)),
     _UNBOUNDED: TileConfig((64, 128), _cdna(128, 64, 8, 8), _cdna(128, 64, 8, 8)),
 }
 _RDNA: _Rows = {
-    8: TileConfig((16, 32), GemmTile(64, 64, 4, 4, (2, 2)), GemmTile(64, 64, 4, 4, (2, 2))),
+    8: TileConfig(
+        (16, 32),
+        GemmTile(64, 64, 4, 4, (2, 2)),
+        GemmTile(64, 64, 4, 4, (2, 2)),
+        sliced=_AMD_SLICED,
+    ),
     24: TileConfig((32, 64), GemmTile(64, 32, 4, 4, (2, 2)), GemmTile(64, 64, 4, 4, (2, 2))),
     64: TileConfig((64, 128), GemmTile(64, 32, 4, 8, (2, 2)), GemmTile(64, 64, 4, 8, (2, 2))),
     _UNBOUNDED: TileConfig(
@@ -244,8 +261,8 @@ _BY_ARCHITECTURE: dict[str, _Rows] = {
 }
 
 _SAME_BITS = frozenset({"sm_90"})
-"""Architectures whose 16-bit configs all give the same bits: every product is made of the same
-wgmma steps of 16 along K, in order (measured on an H200, and tested where there is one)."""
+"""Architectures whose 16-bit tiles, but for sliced ones, give the same bits: all products consist
+of the same wgmma steps of 16 along K, in order (measured on an H200, tested where there is one)."""
 
 _BATCH_INVARIANT_ROWS = 64
 """Elsewhere, with `batch_invariant`, every batch uses the tiles for this many rows per expert."""
@@ -276,31 +293,11 @@ def select_tiles(
         config = by_rows[row_limit(by_rows, rows)]
         if intermediate_size > _PERSISTENT_UP_TO * rows:
             config = config._replace(persistent_down=None)
-    if batch_invariant and not same_bits:
-        config = config._replace(narrow_down=None)
+    if batch_invariant:
+        config = config._replace(sliced=None)
+        if not same_bits:
+            config = config._replace(narrow_down=None)
     return config
-
-
-def select_gemv(
-    *,
-    arch: str,
-    num_tokens: int,
-    top_k: int,
-    num_experts: int,
-    hidden_size: int,
-    intermediate_size: int,
-    batch_invariant: bool,
-) -> GemvConfig | None:
-    """The tiles of matrix-vector products, or None where matrix products are to be used."""
-    shared = num_tokens * top_k * _GEMV_EXPERTS_PER_SLOT > num_experts
-    if batch_invariant or num_tokens > _GEMV_MOST_TOKENS or (num_tokens > 1 and shared):
-        return None
-    if arch == INTERPRETER:
-        return _INTERPRETER_GEMV
-    return GemvConfig(
-        _LONG_GEMV_GATE_UP if hidden_size >= _LONG_GEMV_FROM else _GEMV_GATE_UP,
-        _LONG_GEMV_DOWN if intermediate_size >= _LONG_GEMV_FROM else _GEMV_DOWN,
-    )
 
 
 def row_limit(by_rows: _Rows, rows: int) -> int:
@@ -331,9 +328,12 @@ def _interpreter_tiles(
         return GemmTile(block_n, block_k, group_m, num_warps=4, num_stages=(1,) * len(heights))
 
     gate_up, down = tile(intermediate_size, hidden_size), tile(hidden_size, intermediate_size)
-    config = TileConfig(
-        heights, gate_up, down, narrow_down=down._replace(block_n=max(16, down.block_n // 2))
-    )
+    config = TileConfig(heights, gate_up, down)
+    if rows <= 8:
+        weight_rows = min(gate_up.block_n, down.block_n // 2)
+        block_k = min(gate_up.block_k, down.block_k)
+        return config._replace(sliced=SlicedTile(weight_rows, block_k, num_stages=1))
+    config = config._replace(narrow_down=down._replace(block_n=max(16, down.block_n // 2)))
     if rows <= 32:
         return config
     return config._replace(

@@ -8,8 +8,11 @@ from __future__ import annotations
 import ctypes
 import mmap
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
 
 # Read once, when triton is imported.
 os.environ.setdefault("TRITON_INTERPRET", "1")
@@ -18,7 +21,7 @@ import pytest
 import torch
 
 from moe_dispatch.target import INTERPRETED
-from moe_dispatch.tile_config import GemmTile, TileConfig
+from moe_dispatch.tile_config import GemmTile, SlicedTile, TileConfig
 
 UNIT_ROUNDOFF = {torch.bfloat16: 2.0**-8, torch.float16: 2.0**-11, torch.float32: 2.0**-24}
 SMALLEST_SUBNORMAL = {torch.bfloat16: 2.0**-133, torch.float16: 2.0**-24, torch.float32: 2.0**-149}
@@ -115,6 +118,27 @@ def guarded() -> Callable[..., torch.Tensor]:
     return guard
 
 
+@pytest.fixture
+def count_calls(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Counter[str]]:
+    def count(module: ModuleType, *names: str) -> Counter[str]:
+        """Counts calls of the module's functions within kernels, under the interpreter."""
+        counted: Counter[str] = Counter()
+
+        def counting(name: str, function: Callable[..., None]) -> Callable[..., None]:
+            def call(*arguments: Any) -> None:
+                counted[name] += 1
+                function(*arguments)
+
+            return call
+
+        if INTERPRETED:
+            for name in names:
+                monkeypatch.setattr(module, name, counting(name, getattr(module, name)))
+        return counted
+
+    return count
+
+
 def product(
     a: torch.Tensor, b: torch.Tensor, a_error: torch.Tensor | float
 ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -206,14 +230,17 @@ def _tiles(
     group_m: int = 1,
     *,
     by_descriptor: bool = False,
+    tall_block_k: int = 0,
+    sliced: SlicedTile | None = None,
 ) -> TileConfig:
-    tile = GemmTile(block_n, block_k, group_m, 4, (1,) * len(heights), by_descriptor)
-    return TileConfig(heights, tile, tile)
+    stages = (1,) * len(heights)
+    tile = GemmTile(block_n, block_k, group_m, 4, stages, by_descriptor, tall_block_k=tall_block_k)
+    return TileConfig(heights, tile, tile, sliced=sliced)
 
 
 @pytest.fixture
 def make_tiles() -> Callable[..., TileConfig]:
-    """One tile for both grouped GEMMs: heights, block_n, block_k, group_m."""
+    """One tile for both grouped GEMMs: heights, block_n, block_k, group_m; others by keyword."""
     return _tiles
 
 
@@ -226,6 +253,15 @@ def make_tiles() -> Callable[..., TileConfig]:
         pytest.param(_tiles((8, 16), 32, 16, 2), id="heights"),
         pytest.param(_tiles((4, 8, 12), 32, 16, 2), id="tail"),
         pytest.param(_tiles((4, 8, 12), 32, 16, 2, by_descriptor=True), id="tail-by-descriptor"),
+        pytest.param(_tiles((8, 16), 32, 64, tall_block_k=32), id="depths"),
+        pytest.param(
+            _tiles((8, 16), 32, 32, tall_block_k=16, by_descriptor=True), id="depths-by-descriptor"
+        ),
+        pytest.param(_tiles((16,), 32, 16, sliced=SlicedTile(16, 64, 1)), id="sliced"),
+        pytest.param(
+            _tiles((8, 16), 32, 16, 2, by_descriptor=True, sliced=SlicedTile(32, 64, 1)),
+            id="sliced-if-low",
+        ),
     ]
 )
 def tiles(request: pytest.FixtureRequest) -> TileConfig:

@@ -49,6 +49,12 @@ KERNELS = (
 )
 
 
+# The layout of matrix products of three dimensions, whose first is the slice.
+_SLICE_A_WARP = re.compile(
+    r"_\w*ma<.*(?:warpsPerCTA = \[4, 1, 1\]|warp = \[\[1, 0, 0\], \[2, 0, 0\]\])"
+)
+
+
 class CompileOnlyDriver:
     """As much of a Triton driver as a launch touches."""
 
@@ -140,14 +146,20 @@ def call_everything(arch: str) -> None:
 def facts(kernel: Any, target: GPUTarget) -> dict[str, Any]:
     """What the machine code uses: bytes of shared memory, spills, kinds of instructions.
 
-    For NVIDIA also wgmma's shapes, and how many dimensions the blocks have that TMA loads.
+    For NVIDIA also wgmma's shapes, and how many dimensions the blocks have that TMA loads. Of
+    kernels that may split K, whether they do, and whether each warp has a slice of its own.
     """
     operands = [str(kernel.src.signature[name]) for name in kernel.src.fn.arg_names[:2]]
     found: dict[str, Any] = {
         "kernel": kernel.src.fn.__name__,
         "narrow": not any("fp32" in operand for operand in operands),
         "shared": kernel.metadata.shared,
+        "sliced": None,
     }
+    if "SLICED_TILE" in kernel.src.fn.arg_names:
+        place = kernel.src.fn.arg_names.index("SLICED_TILE")
+        found["sliced"] = kernel.src.constants.get((place,)) is not None
+        found["slice_a_warp"] = bool(_SLICE_A_WARP.search(kernel.asm["ttgir"]))
     if target.backend == "hip":
         code = kernel.asm["amdgcn"]
         spills = re.findall(r"\.(?:vgpr_spill_count|private_segment_fixed_size):\s+(\d+)", code)

@@ -57,16 +57,20 @@ def test_every_kernel_compiles_well(arch: str) -> None:
         if kernel["kernel"] in GEMMS and kernel["narrow"]:
             assert kernel["matrix"], kernel
         if arch == "sm_90" and kernel["kernel"] in (*GROUPED, *LARGE_BATCH) and kernel["narrow"]:
-            # wgmma at every height: it is why all tiles give the same bits.
-            assert kernel["matrix"] == ["HGMMA"], kernel
+            # wgmma at every height: it is why all tiles but sliced ones give the same bits.
+            assert kernel["matrix"] == ["HGMMA", *["HMMA"] * bool(kernel["sliced"])], kernel
             # The products of a K step are in flight together. Where a product has to wait for the
             # one before it (ptxas C7510 to C7519, "serialized"), each is a group of its own.
             assert kernel["wgmma_groups"] <= kernel["wgmma_products"] / 2, kernel
+        if kernel["sliced"] is not None:
+            assert kernel["sliced"] == kernel["slice_a_warp"], kernel
         if kernel["kernel"] in LARGE_BATCH:
             assert kernel["narrow"], kernel
             assert "64x256x16" in kernel["wgmma"], kernel
             loads = ["2D", "3D"] if "joint" in kernel["kernel"] else ["2D"]
             assert kernel["tma_loads"] == loads, kernel
+    # With few tiles the small batches' kernels split K between their warps.
+    assert {kernel["kernel"] for kernel in kernels if kernel["sliced"]} == {*GROUPED}
     instructions = {name for kernel in kernels for name in kernel["matrix"]}
     if arch == "sm_90":
         assert instructions == {"HMMA", "HGMMA"}

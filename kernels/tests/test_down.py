@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -13,7 +14,7 @@ from moe_dispatch.down import plan_down
 from moe_dispatch.schedule import max_tiles, plan_schedule
 from moe_dispatch.target import INTERPRETED
 from moe_dispatch.tensor_spec import TensorSpec
-from moe_dispatch.tile_config import TileConfig
+from moe_dispatch.tile_config import SlicedTile, TileConfig
 
 
 def integers(*shape: int, seed: int) -> torch.Tensor:
@@ -47,9 +48,9 @@ def down_of_ids(
     ids: torch.Tensor,
     tiles: TileConfig,
     *,
-    programs: int = 1,
+    programs: int = 1000,
 ) -> torch.Tensor:
-    """y, with the schedule made for it."""
+    """y, with the schedule made for it. programs: as many as there are tiles in a test, or more."""
     num_experts = weights.shape[0]
     most_tiles = max_tiles(num_slots=ids.numel(), num_experts=num_experts, block_m=tiles.block_m)
     build_schedule = plan_schedule(
@@ -113,6 +114,50 @@ def test_few_tiles_are_narrow(
     y = down_of_ids(h.to(device), weights.to(device), ids.to(device), tiles, programs=programs)
     assert torch.equal(y.cpu(), h @ weights[0].T)
     assert not INTERPRETED or widths == {16 if narrow else 32}
+
+
+@pytest.mark.parametrize(
+    ("groups", "others", "programs", "sliced", "whole"),
+    [
+        ([3], 64, 3, 6, 0),
+        ([3], 64, 2, 0, 3),
+        # More programs than all tiles have, if they are whole.
+        ([3], 0, 3, 6, 0),
+        # A tile that is not low stays whole beside one that is.
+        ([3, 9], 64, 6, 6, 3),
+        ([9], 64, 3, 0, 3),
+        # What an expert has left beyond a full tile is treated like the rows in that.
+        ([19], 64, 6, 0, 6),
+        ([3, 2, 2], 64, 9, 18, 0),
+        ([3, 2, 2], 64, 8, 0, 9),
+    ],
+)
+def test_few_low_tiles_are_sliced(
+    device: torch.device,
+    make_tiles: Callable[..., TileConfig],
+    count_calls: Callable[..., Counter[str]],
+    groups: list[int],
+    others: int,
+    programs: int,
+    sliced: int,
+    whole: int,
+) -> None:
+    """Three tiles of columns where they are whole, six where they are sliced.
+
+    others: slots of no expert.
+    """
+    hidden_size, intermediate_size = 32 + 32 + 17, 100
+    tiles = make_tiles((8, 16), 32, 16, sliced=SlicedTile(16, 64, 1))
+    ids = torch.repeat_interleave(torch.arange(len(groups)), torch.tensor(groups))
+    ids = torch.cat([ids, torch.full((others,), -1)])[:, None]
+    weights = integers(len(groups), hidden_size, intermediate_size, seed=1)
+    h = integers(len(ids), intermediate_size, seed=2)
+    counted = count_calls(down_module, "sliced_down_tile", "down_tile")
+    y = down_of_ids(h.to(device), weights.to(device), ids.to(device), tiles, programs=programs)
+    expected = torch.cat([h[ids[:, 0] == e] @ weights[e].T for e in range(len(groups))])
+    assert torch.equal(y[: sum(groups)].cpu(), expected)
+    if INTERPRETED:
+        assert (counted["sliced_down_tile"], counted["down_tile"]) == (sliced, whole)
 
 
 def test_rows_past_the_last_are_not_read(

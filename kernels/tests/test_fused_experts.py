@@ -321,3 +321,30 @@ def test_batch_invariant(make_experts: Callable[..., Any], dtype: torch.dtype) -
         )
         alone = fused_experts(*part.arguments, batch_invariant=True)
         assert torch.equal(alone, together[rows])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_batch_invariant_whatever_the_others_choose(
+    make_experts: Callable[..., Any], dtype: torch.dtype
+) -> None:
+    """Of the others none, some or all go to the first token's experts, or to one of their own."""
+    experts = make_experts(40, 264, 136, 32, 1, dtype)
+    ids = experts.topk_ids.clone()
+    ids[0] = 3
+    results = []
+    for others in (-1, 3, 4, ids[1:]):
+        ids[1:] = others
+        arguments = replace(experts, topk_ids=ids.clone()).arguments
+        results.append(fused_experts(*arguments, batch_invariant=True)[0])
+    assert all(torch.equal(result, results[0]) for result in results)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_equal_tokens_have_equal_bits(make_experts: Callable[..., Any], dtype: torch.dtype) -> None:
+    """Wherever they stand among an expert's rows: all are in few tiles, of which one is low."""
+    experts = make_experts(40, 264, 40, 32, 1, dtype)
+    experts.topk_ids[:] = 3
+    experts.topk_weights[:] = 0.5
+    experts.hidden_states[:] = experts.hidden_states[:1].clone()
+    results = fused_experts(*experts.arguments)
+    assert torch.equal(results, results[:1].expand_as(results))

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Callable
+
 import pytest
 import torch
 
+import moe_dispatch.gate_up as gate_up_module
 from moe_dispatch.gate_up import plan_gate_up
 from moe_dispatch.schedule import max_tiles, plan_schedule
+from moe_dispatch.target import INTERPRETED
 from moe_dispatch.tensor_spec import TensorSpec
-from moe_dispatch.tile_config import TileConfig
+from moe_dispatch.tile_config import SlicedTile, TileConfig
 
 
 def integers(*shape: int, bound: int, seed: int) -> torch.Tensor:
@@ -17,9 +22,14 @@ def integers(*shape: int, bound: int, seed: int) -> torch.Tensor:
 
 
 def gate_up(
-    x: torch.Tensor, weights: torch.Tensor, ids: torch.Tensor, tiles: TileConfig
+    x: torch.Tensor,
+    weights: torch.Tensor,
+    ids: torch.Tensor,
+    tiles: TileConfig,
+    *,
+    programs: int = 1000,
 ) -> torch.Tensor:
-    """h, with the schedule made for it."""
+    """h, with the schedule made for it. programs: as many as there are tiles in a test, or more."""
     num_experts = weights.shape[0]
     most_tiles = max_tiles(num_slots=ids.numel(), num_experts=num_experts, block_m=tiles.block_m)
     build_schedule = plan_schedule(
@@ -34,6 +44,7 @@ def gate_up(
         TensorSpec.of(weights),
         max_tiles=most_tiles,
         top_k=ids.shape[1],
+        programs=programs,
         tiles=tiles,
         allow_tf32=False,
     )
@@ -73,3 +84,49 @@ def test_gate_rows_come_first(device: torch.device, tiles: TileConfig) -> None:
     ids = torch.zeros(1, 1, dtype=torch.int32)
     h = gate_up(x.to(device), weights.to(device), ids.to(device), tiles)
     assert (h == 80).all()
+
+
+@pytest.mark.parametrize(
+    ("groups", "others", "programs", "sliced", "whole"),
+    [
+        ([3], 64, 2, 8, 0),
+        ([3], 64, 1, 0, 2),
+        # More programs than all tiles have, if they are whole.
+        ([3], 0, 2, 8, 0),
+        # A tile that is not low stays whole beside one that is.
+        ([3, 9], 128, 4, 8, 2),
+        ([9], 64, 2, 0, 2),
+        # What an expert has left beyond a full tile is treated like the rows in that.
+        ([19], 128, 4, 0, 4),
+    ],
+)
+def test_few_low_tiles_are_sliced(
+    device: torch.device,
+    make_tiles: Callable[..., TileConfig],
+    count_calls: Callable[..., Counter[str]],
+    groups: list[int],
+    others: int,
+    programs: int,
+    sliced: int,
+    whole: int,
+) -> None:
+    """Two tiles of columns where they are whole, eight where they are sliced.
+
+    others: slots of no expert.
+    """
+    hidden_size, intermediate_size = 100, 32 + 17
+    tiles = make_tiles((8, 16), 32, 16, sliced=SlicedTile(16, 64, 1))
+    x = integers(sum(groups) + others, hidden_size, bound=3, seed=0)
+    x[:, 0] = 1
+    weights = integers(len(groups), 2 * intermediate_size, hidden_size, bound=4, seed=1)
+    weights[:, :intermediate_size] = 0
+    weights[:, :intermediate_size, 0] = 64
+    ids = torch.repeat_interleave(torch.arange(len(groups)), torch.tensor(groups))
+    ids = torch.cat([ids, torch.full((others,), -1)])[:, None]
+    counted = count_calls(gate_up_module, "sliced_gate_up_tile", "gate_up_tile")
+    h = gate_up(x.to(device), weights.to(device), ids.to(device), tiles, programs=programs)
+    up = weights[:, intermediate_size:]
+    expected = torch.cat([64 * x[ids[:, 0] == e] @ up[e].T for e in range(len(groups))])
+    assert torch.equal(h[: sum(groups)].cpu(), expected)
+    if INTERPRETED:
+        assert (counted["sliced_gate_up_tile"], counted["gate_up_tile"]) == (sliced, whole)

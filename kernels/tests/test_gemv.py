@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from moe_dispatch.gemv import plan_gemv_experts
+from moe_dispatch.gemv_config import GemvConfig, GemvTile
 from moe_dispatch.tensor_spec import TensorSpec
-from moe_dispatch.tile_config import GemvConfig, GemvTile
 
 TILES = [
     pytest.param(GemvTile(16, 32, 4), id="small"),

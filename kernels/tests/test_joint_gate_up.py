@@ -47,7 +47,13 @@ def both(
         allow_tf32=False,
     )
     separate = plan_gate_up(
-        x_spec, weights_spec, max_tiles=most_tiles, top_k=top_k, tiles=tiles, allow_tf32=False
+        x_spec,
+        weights_spec,
+        max_tiles=most_tiles,
+        top_k=top_k,
+        programs=1,
+        tiles=tiles,
+        allow_tf32=False,
     )
     return joint(x, weights, schedule), separate(x, weights, schedule)
 

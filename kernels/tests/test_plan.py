@@ -179,9 +179,9 @@ def call(*, offset=0):
     given = [argument for *_, arguments in launched for argument in arguments]
     assert all(any(argument is tensor for argument in given) for tensor in tensors)
     (*_, place), (*_, up), (*_, down), (*_, sum_up) = launched
-    assert place[2] is up[3] is down[5]
+    assert place[2] is up[3] is down[6]
     assert up[2] is down[0] is down[1]
-    assert down[4] is sum_up[0]
+    assert down[5] is sum_up[0]
     architectures = {architecture for _, architecture, _ in launched}
     launched.clear()
     return architectures, compiled()

@@ -27,8 +27,9 @@ _COMPILE = """
     constants.update(HEIGHTS=(16, 32, 48), STAGES=(2, 2, 2))
     constants.update(TILE=(32, 32, 1, (2, 2, 2), False, False))
     constants.update(NARROW_TILE=(16, 32, 1, (2, 2, 2), False, False))
+    constants.update(TALL_BLOCK_K=32, SLICED_TILE=(16, 64, 4, 2, False))
     pointers = dict(schedule_ptr="*i32", ids_ptr="*i32", weights_ptr="*fp32")
-    pointers.update(dict.fromkeys(("h_rows", "w", "narrow_w"), "*bf16"))
+    pointers.update(dict.fromkeys(("h_rows", "w", "narrow_w", "tall_w"), "*bf16"))
     signature, values = {{}}, {{}}
     for argument in kernel.arg_names:
         if argument.endswith("_ptr") or argument in pointers:

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from moe_dispatch.gemv_config import select_gemv
 from moe_dispatch.target import INTERPRETER
-from moe_dispatch.tile_config import configs, select_gemv, select_tiles
+from moe_dispatch.tile_config import configs, select_tiles
 
 # Bytes of shared memory (LDS) that one program may use: CUDA C++ Programming Guide, table of
 # technical specifications per compute capability; AMD's ISA manuals, "LDS".
@@ -33,6 +34,11 @@ def select(**changes: Any) -> Any:
 @pytest.mark.parametrize("element_size", [2, 4])
 @pytest.mark.parametrize("arch", SHARED_MEMORY)
 def test_tiles_fit_shared_memory(arch: str, element_size: int) -> None:
+    def fits(rows: int, depth: int, num_stages: int) -> bool:
+        # AMD's pipeliner keeps one stage fewer in LDS than it has.
+        stages = num_stages - (1 if arch.startswith("gfx") else 0)
+        return stages * rows * depth * element_size <= SHARED_MEMORY[arch]
+
     for config in configs(arch=arch, element_size=element_size).values():
         for tile, weight_tiles in (
             (config.gate_up, 2),
@@ -40,11 +46,16 @@ def test_tiles_fit_shared_memory(arch: str, element_size: int) -> None:
             (config.down, 1),
             (config.narrow_down or config.down, 1),
         ):
-            for height, num_stages in zip(config.heights, tile.num_stages, strict=True):
-                elements = (height + weight_tiles * tile.block_n) * tile.block_k
-                # AMD's pipeliner keeps one stage fewer in LDS than it has.
-                stages = num_stages - (1 if arch.startswith("gfx") else 0)
-                assert stages * elements * element_size <= SHARED_MEMORY[arch]
+            depths = [tile.block_k] + [tile.tall_block_k or tile.block_k] * len(config.heights)
+            for height, depth, num_stages in zip(
+                config.heights, depths, tile.num_stages, strict=False
+            ):
+                assert fits(height + weight_tiles * tile.block_n, depth, num_stages)
+            assert len(config.heights) == len(tile.num_stages)
+        if config.sliced:
+            sliced = config.sliced
+            rows = config.heights[0] + sliced.weight_rows
+            assert fits(rows, sliced.block_k, sliced.num_stages)
 
 
 @pytest.mark.parametrize("element_size", [2, 4])
@@ -65,6 +76,21 @@ def test_blocks_are_powers_of_two_that_dots_take(arch: str, element_size: int) -
                 assert size >= 16
                 assert size & (size - 1) == 0
             assert tile.num_warps in (4, 8)
+
+
+@pytest.mark.parametrize("arch", SHARED_MEMORY)
+def test_small_batches_in_16_bits_have_sliced_tiles(arch: str) -> None:
+    """But not with `batch_invariant`: their sums are in an order that depends on the batch."""
+    tiles = select(arch=arch, num_slots=64)
+    assert select(arch=arch, num_slots=64, batch_invariant=True).sliced is None
+    for tile, matrices in ((tiles.gate_up, 2), (tiles.down, 1)):
+        block_n = tiles.sliced.weight_rows // matrices
+        # A matrix instruction of any architecture takes 16 rows, 16 columns and 8 to 32 of K.
+        assert block_n % 16 == 0
+        assert tile.block_n % block_n == 0
+        assert tiles.sliced.block_k % (32 * tile.num_warps) == 0
+    assert select(arch=arch, num_slots=65).sliced is None
+    assert select(arch=arch, num_slots=64, element_size=4).sliced is None
 
 
 @pytest.mark.parametrize(

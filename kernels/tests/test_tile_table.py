@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from moe_dispatch_bench import tile_table
 
-from moe_dispatch.tile_config import GemmTile, TileConfig, configs
+from moe_dispatch import tile_config
+from moe_dispatch.tile_config import GemmTile, configs
 
 PRESENT = configs(arch="sm_90", element_size=2)[8]
 WIDE = PRESENT.gate_up._replace(block_n=128)
@@ -47,7 +48,7 @@ def test_least_mean_cost_over_the_cells_of_a_class(tmp_path: Path) -> None:
 def test_entry_is_source_of_the_table(tmp_path: Path) -> None:
     timings = read(tmp_path / "tune.jsonl", line(PRESENT.gate_up, 128, 2e-4), line(WIDE, 128, 1e-4))
     (source,) = tile_table.entries(timings)
-    entry = eval("{" + source + "}", {"GemmTile": GemmTile, "TileConfig": TileConfig})
+    entry = eval("{" + source + "}", vars(tile_config))
     assert entry == {8: PRESENT._replace(gate_up=WIDE)}
     assert "Qwen3-30B-A3B 128: 100.0, 1.000; the present tile 2.000" in source
     assert "# As it was: not measured." in source

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import partial
 from importlib.metadata import version
 
 import torch
@@ -44,4 +46,12 @@ implementation = Implementation(
     ),
     version=version("moeproof"),
     fused_moe=moe_dispatch.fused_moe,
+)
+
+batch_invariant = replace(
+    implementation,
+    name="moe_dispatch_batch_invariant",
+    fused_experts=partial(moe_dispatch.fused_experts, batch_invariant=True),
+    fused_moe=partial(moe_dispatch.fused_moe, batch_invariant=True),
+    capabilities=replace(implementation.capabilities, batch_invariant=True),
 )

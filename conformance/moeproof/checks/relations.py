@@ -245,7 +245,7 @@ RELATIONS: tuple[Relation, ...] = (
         "a slot of weight 0 equals a slot of id -1",
         _drop_slots,
         _any_case,
-        needs=("masked_ids", "position_invariant"),
+        needs=("masked_ids", "position_invariant", "batch_invariant"),
     ),
     Relation(
         "doubled down projection",

@@ -25,6 +25,7 @@ PASS, FAIL, UNSUPPORTED = Outcome.PASS, Outcome.FAIL, Outcome.UNSUPPORTED
 # Installed by the test environment; the others are for those who have their package.
 NEEDED = (
     "moe_dispatch",
+    "moe_dispatch_batch_invariant",
     "torch_eager",
     "torch_grouped_mm",
     "transformers_batched_mm",

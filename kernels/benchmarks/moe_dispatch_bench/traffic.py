@@ -26,7 +26,7 @@ from moe_dispatch_bench.workload import ROUTINGS, Shape, model_shape, route_toke
 _SHAPES = ("Mixtral-8x7B", "Qwen3-30B-A3B", "Qwen2-57B-A14B", "gpt-oss-120b", "DeepSeek-V3")
 _TOKENS = (1, 8, 32, 128, 512, 2048, 8192)
 _MULTIPROCESSORS = 132
-"""Of an H200. Other numbers change from where on `down`'s tiles are narrow."""
+"""Of an H200. Other numbers change up to where tiles are few."""
 
 _Arguments = dict[str, Any]
 
@@ -208,7 +208,7 @@ def _down(kernel: str, routed: _Routed, arguments: _Arguments) -> Traffic:
     tiles = routed.tiles(block_m, arguments["HEIGHTS"][-1] - block_m)
     columns = arguments["column_tiles"] * arguments["TILE"][0]
     narrow = arguments["NARROW_TILE"]
-    if narrow is not None and tiles * arguments["column_tiles"] <= arguments["narrow_up_to"]:
+    if narrow is not None and tiles * arguments["column_tiles"] <= arguments["few_up_to"]:
         columns = arguments["narrow_column_tiles"] * narrow[0]
     small = arguments["schedule_ptr"].nbytes
     return _down_traffic(

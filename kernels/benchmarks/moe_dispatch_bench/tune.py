@@ -27,12 +27,13 @@ import torch
 from moe_dispatch.down import plan_down
 from moe_dispatch.gate_up import plan_gate_up
 from moe_dispatch.gemv import plan_gemv_down, plan_gemv_gate_up
+from moe_dispatch.gemv_config import GemvTile
 from moe_dispatch.joint_gate_up import plan_joint_gate_up
 from moe_dispatch.persistent_down import plan_persistent_down
 from moe_dispatch.schedule import max_tiles, plan_schedule
 from moe_dispatch.target import architecture, multiprocessors
 from moe_dispatch.tensor_spec import TensorSpec
-from moe_dispatch.tile_config import GemmTile, GemvTile, TileConfig, select_tiles
+from moe_dispatch.tile_config import GemmTile, TileConfig, select_tiles
 from moe_dispatch_bench.timing import seconds_in_turns
 from moe_dispatch_bench.workload import Batch, Layer, Shape, make_batch, make_layer, model_shape
 
@@ -260,6 +261,7 @@ def _call(candidate: Candidate, layer: Layer, batch: Batch) -> Callable[[], torc
             of_gate_up,
             max_tiles=most_tiles,
             top_k=layer.shape.top_k,
+            programs=multiprocessors(x.device),
             tiles=tiles,
             allow_tf32=False,
         )

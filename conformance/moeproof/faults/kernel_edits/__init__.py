@@ -12,6 +12,7 @@ from moeproof.faults.kernel_edits import (
     persistent,
     router,
     schedule,
+    sliced,
 )
 from moeproof.faults.kernel_edits.edit import KERNEL_EDITS, PACKAGE, UNEDITED
 
@@ -28,4 +29,5 @@ __all__ = [
     "persistent",
     "router",
     "schedule",
+    "sliced",
 ]

@@ -8,7 +8,7 @@ from moeproof.faults.kernel_edits.edit import kernel_fault
 kernel_fault(
     "kernel_gate_up_tail_missing",
     "the loop over K of gate and up leaves out the last, partial tile",
-    module="gate_up",
+    module="gate_up_tile",
     find="tl.range(0, hidden_size, BLOCK_K,",
     replacement="tl.range(0, hidden_size // BLOCK_K * BLOCK_K, BLOCK_K,",
     bug_class="tile",
@@ -17,7 +17,7 @@ kernel_fault(
 kernel_fault(
     "kernel_gate_up_tail_one_too_long",
     "the mask over K of gate and up takes in one column of the next row",
-    module="gate_up",
+    module="gate_up_tile",
     find="inside = first_k + k < hidden_size",
     replacement="inside = first_k + k <= hidden_size",
     bug_class="tile",
@@ -26,7 +26,7 @@ kernel_fault(
 kernel_fault(
     "kernel_gate_up_tail_read_unmasked",
     "hidden states are read past H and multiplied by the zeros of the masked weights",
-    module="gate_up",
+    module="gate_up_tile",
     find="tl.load(x_ptrs, mask=k[:, None] < hidden_size, other=0.0)",
     replacement="tl.load(x_ptrs)",
     bug_class="tile",
@@ -35,7 +35,7 @@ kernel_fault(
 kernel_fault(
     "kernel_gate_up_rows_one_too_many",
     "the mask of gate and up's rows takes in one row after the tile",
-    module="gate_up",
+    module="gate_up_tile",
     find="stored = rows < end_row",
     replacement="stored = rows <= end_row",
     bug_class="tile",
@@ -43,7 +43,7 @@ kernel_fault(
 kernel_fault(
     "kernel_gate_up_rows_one_too_few",
     "the mask of gate and up's rows leaves out the tile's last row",
-    module="gate_up",
+    module="gate_up_tile",
     find="stored = rows < end_row",
     replacement="stored = rows < end_row - 1",
     bug_class="tile",
@@ -52,7 +52,7 @@ kernel_fault(
 kernel_fault(
     "kernel_gate_up_overhang_stored",
     "columns past I are stored: over the next row",
-    module="gate_up",
+    module="gate_up_tile",
     find="stored = stored & (columns < intermediate_size)",
     replacement="stored = stored & (columns < intermediate_size + 1)",
     bug_class="tile",
@@ -61,7 +61,7 @@ kernel_fault(
 kernel_fault(
     "kernel_gate_up_token_offset_32_bit",
     "token * stride is computed in 32 bits",
-    module="gate_up",
+    module="gate_up_tile",
     find="tokens[None, :] * stride_xt",
     replacement="tokens.to(tl.int32)[None, :] * stride_xt.to(tl.int32)",
     bug_class="index width",
@@ -70,7 +70,7 @@ kernel_fault(
 kernel_fault(
     "kernel_gate_up_expert_offset_32_bit",
     "expert * stride of gate_up_proj is computed in 32 bits",
-    module="gate_up",
+    module="gate_up_tile",
     find="+ expert.to(tl.int64) * stride_we",
     replacement="+ expert * stride_we.to(tl.int32)",
     bug_class="index width",
@@ -79,7 +79,7 @@ kernel_fault(
 kernel_fault(
     "kernel_gate_up_strides_swapped",
     "the strides of gate_up_proj's rows and columns change places",
-    module="gate_up",
+    module="gate_up_tile",
     find="weight_rows.to(tl.int64)[:, None] * stride_wn\n"
     "            + k.to(tl.int64)[None, :] * stride_wk",
     replacement="weight_rows.to(tl.int64)[:, None] * stride_wk\n"
@@ -90,7 +90,7 @@ kernel_fault(
 kernel_fault(
     "kernel_up_offset_assumes_rows_without_gaps",
     "the rows of up are looked for I * H elements after those of gate",
-    module="gate_up",
+    module="gate_up_tile",
     find="tl.cast(intermediate_size, tl.int64) * stride_wn",
     replacement="tl.cast(intermediate_size, tl.int64) * hidden_size",
     bug_class="layout",
@@ -98,7 +98,7 @@ kernel_fault(
 kernel_fault(
     "kernel_gate_and_up_pointers_swapped",
     "gate is computed from up's weights and up from gate's",
-    module="gate_up",
+    module="gate_up_tile",
     find="swiglu(gate, up)",
     replacement="swiglu(up, gate)",
     bug_class="layout",
@@ -107,7 +107,7 @@ kernel_fault(
 kernel_fault(
     "kernel_up_from_gate_weights",
     "both accumulators get the gate's weights",
-    module="gate_up",
+    module="gate_up_tile",
     find="up = dot_accumulate(up_weight, x, up, ALLOW_TF32)",
     replacement="up = dot_accumulate(gate_weight, x, up, ALLOW_TF32)",
     bug_class="compiler",
@@ -116,7 +116,7 @@ kernel_fault(
 kernel_fault(
     "kernel_gate_up_one_accumulator",
     "both dots go into one accumulator",
-    module="gate_up",
+    module="gate_up_tile",
     find="gate = dot_accumulate(gate_weight, x, gate, ALLOW_TF32)",
     replacement="gate = up = dot_accumulate(gate_weight, x, up, ALLOW_TF32)",
     bug_class="compiler",
@@ -125,7 +125,7 @@ kernel_fault(
 kernel_fault(
     "kernel_gate_accumulates_in_16_bits",
     "the gate's accumulator is rounded to storage after every tile of K",
-    module="gate_up",
+    module="gate_up_tile",
     find="gate = dot_accumulate(gate_weight, x, gate, ALLOW_TF32)",
     replacement="gate = dot_accumulate(gate_weight, x, gate, ALLOW_TF32)"
     ".to(h_ptr.dtype.element_ty).to(tl.float32)",
@@ -135,7 +135,7 @@ kernel_fault(
 kernel_fault(
     "kernel_intermediate_truncated",
     "the intermediate values are cut to bf16's bits instead of rounded",
-    module="gate_up",
+    module="gate_up_tile",
     find="swiglu(gate, up)",
     replacement="(swiglu(gate, up).to(tl.uint32, bitcast=True) & 0xFFFF0000)"
     ".to(tl.float32, bitcast=True)",
@@ -145,7 +145,7 @@ kernel_fault(
 kernel_fault(
     "kernel_slot_taken_for_token",
     "a slot's number is used as its token's",
-    module="gate_up",
+    module="gate_up_tile",
     find="load_slots(schedule_ptr, rows, max_tiles) // TOP_K",
     replacement="load_slots(schedule_ptr, rows, max_tiles)",
     bug_class="schedule",
@@ -153,7 +153,7 @@ kernel_fault(
 kernel_fault(
     "kernel_gate_up_reads_slots_in_order",
     "rows are gathered in the order of the batch and not of the schedule",
-    module="gate_up",
+    module="gate_up_tile",
     find="load_slots(schedule_ptr, rows, max_tiles) // TOP_K",
     replacement="rows // TOP_K",
     bug_class="schedule",
@@ -161,7 +161,7 @@ kernel_fault(
 kernel_fault(
     "kernel_gate_up_next_expert",
     "gate and up of the neighbouring expert are used where there is one",
-    module="gate_up",
+    module="gate_up_tile",
     find="+ expert.to(tl.int64) * stride_we",
     replacement="+ tl.maximum(expert - 1, 0).to(tl.int64) * stride_we",
     bug_class="indexing",
@@ -170,9 +170,9 @@ kernel_fault(
 kernel_fault(
     "kernel_columns_step_by_block_k",
     "the second tile of columns starts at BLOCK_K instead of BLOCK_N",
-    module="gate_up",
-    find="columns = column * BLOCK_N + tl.arange(0, BLOCK_N)",
-    replacement="columns = column * BLOCK_K + tl.arange(0, BLOCK_N)",
+    module="gate_up_tile",
+    find="columns = column * BLOCK_N + tl.arange(0, BLOCK_N)\n    k = ",
+    replacement="columns = column * BLOCK_K + tl.arange(0, BLOCK_N)\n    k = ",
     bug_class="configs",
     stands_for=("ROCm/aiter#3933",),
 )
@@ -241,8 +241,8 @@ kernel_fault(
     "kernel_surplus_program_runs",
     "one program of down past the last tile runs",
     module="down",
-    find="if tl.program_id(0) < num_tiles * column_tiles:",
-    replacement="if tl.program_id(0) <= num_tiles * column_tiles:",
+    find="if program < num_tiles * column_tiles:",
+    replacement="if program <= num_tiles * column_tiles:",
     bug_class="memory",
     stands_for=("sgl-project/sglang#3339",),
 )

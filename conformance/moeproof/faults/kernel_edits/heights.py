@@ -30,7 +30,7 @@ kernel_fault(
 kernel_fault(
     "kernel_gate_up_rows_past_block_m_not_stored",
     "the rows of a tile beyond BLOCK_M are multiplied by gate and up, and not stored",
-    module="gate_up",
+    module="gate_up_tile",
     find="store_h(h_ptr, tail_gate, tail_up, rows, end_row,",
     replacement="store_h(h_ptr, tail_gate, tail_up, rows, first_tail,",
     bug_class="tile",
@@ -39,7 +39,7 @@ kernel_fault(
 kernel_fault(
     "kernel_gate_up_rows_past_block_m_from_the_first",
     "for its rows beyond BLOCK_M a tile gathers its first ones again",
-    module="gate_up",
+    module="gate_up_tile",
     find="x_ptr, schedule_ptr, max_tiles, first_tail, end_row",
     replacement="x_ptr, schedule_ptr, max_tiles, first_row, end_row",
     bug_class="indexing",
@@ -48,7 +48,7 @@ kernel_fault(
 kernel_fault(
     "kernel_gate_up_rows_past_block_m_start_early",
     "the rows beyond BLOCK_M are looked for as many rows into the tile as they are themselves",
-    module="gate_up",
+    module="gate_up_tile",
     find="first_tail = first_row + ROWS",
     replacement="first_tail = first_row + TAIL",
     bug_class="indexing",
@@ -57,7 +57,7 @@ kernel_fault(
 kernel_fault(
     "kernel_gate_up_rows_past_block_m_up_from_gate",
     "of the rows beyond BLOCK_M both accumulators get the gate's weights",
-    module="gate_up",
+    module="gate_up_tile",
     find="tail_up = dot_accumulate(up_weight, tail,",
     replacement="tail_up = dot_accumulate(gate_weight, tail,",
     bug_class="layout",
@@ -127,16 +127,16 @@ kernel_fault(
     "kernel_down_surplus_programs_run",
     "down's programs that have no tile are not turned away",
     module="down",
-    find="if tl.program_id(0) < num_tiles * column_tiles:",
-    replacement="if tl.program_id(0) < max_tiles * column_tiles:",
+    find="if program < num_tiles * column_tiles:",
+    replacement="if program < max_tiles * column_tiles:",
     bug_class="memory",
 )
 kernel_fault(
     "kernel_down_programs_ordered_for_worst_case",
     "the last group of down's programs is taken to be as high as in the worst case",
     module="down",
-    find="tile_of_program(tl.program_id(0), num_tiles, column_tiles, TILE[2])",
-    replacement="tile_of_program(tl.program_id(0), max_tiles, column_tiles, TILE[2])",
+    find="tile_of_program(program, num_tiles, column_tiles, TILE[2])",
+    replacement="tile_of_program(program, max_tiles, column_tiles, TILE[2])",
     bug_class="schedule",
 )
 kernel_fault(

@@ -20,8 +20,8 @@ kernel_fault(
     "kernel_narrow_down_for_many_tiles",
     "many tiles are narrow, for which the grid has too few programs, and few ones wide",
     module="down",
-    find="few = num_tiles * column_tiles <= narrow_up_to",
-    replacement="few = num_tiles * column_tiles > narrow_up_to",
+    find="few = num_tiles * column_tiles <= few_up_to",
+    replacement="few = num_tiles * column_tiles > few_up_to",
     bug_class="schedule",
     devices=_DEVICES,
 )
