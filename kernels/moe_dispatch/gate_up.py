@@ -159,7 +159,7 @@ def plan_gate_up(
     few_tiles = min(max_tiles, programs // column_tiles)
     parts = 1
     sliced_constants = None
-    if sliced is not None:
+    if sliced is not None and sliced.splits(tile.num_warps, hidden_size):
         block_n = sliced.weight_rows // 2
         parts = tile.block_n // block_n
         sliced_constants = sliced.constants(block_n, tile.num_warps, hidden_size)

@@ -78,10 +78,12 @@ class SlicedTile(NamedTuple):
     block_k: int
     num_stages: int
 
-    def constants(
-        self, block_n: int, num_warps: int, size_k: int
-    ) -> tuple[int, int, int, int, bool]:
-        """What the kernels take: BLOCK_N, BLOCK_K, slices, stages, whether K is whole steps."""
+    def splits(self, num_warps: int, size_k: int) -> bool:
+        """Whether K is so long that several warps have a part of it."""
+        return size_k > self.block_k // num_warps
+
+    def constants(self, block_n: int, num_warps: int, size_k: int) -> tuple[int | bool, ...]:
+        """What kernels take: BLOCK_N, BLOCK_K, slices, stages, and whether K is whole steps."""
         return (block_n, self.block_k, num_warps, self.num_stages, size_k % self.block_k == 0)
 
 
@@ -98,8 +100,7 @@ class TileConfig(NamedTuple):
     when many tokens go to few experts; a program finds from the schedule which it is. As many warps
     as down.
     persistent_down: in place of `down` where its operands' rows are short (see `persistent_down`).
-    sliced: in place of both where they have as few tiles, for experts with no more rows than the
-    first height. It adds in another order.
+    sliced: like narrow_down, for both products and experts of the first height; other sums' order.
     """
 
     heights: tuple[int, ...]
@@ -294,9 +295,8 @@ def select_tiles(
         if intermediate_size > _PERSISTENT_UP_TO * rows:
             config = config._replace(persistent_down=None)
     if batch_invariant:
-        config = config._replace(sliced=None)
-        if not same_bits:
-            config = config._replace(narrow_down=None)
+        narrow_down = config.narrow_down if same_bits else None
+        config = config._replace(sliced=None, narrow_down=narrow_down)
     return config
 
 

@@ -187,3 +187,21 @@ def test_output_offsets_past_2_31(
     y = down(h, weights, schedule, tiles, most_tiles=1)
     assert (num_slots - 1) * hidden_size > 1 << 31
     assert (y[-1] == 16).all()
+
+
+def test_a_k_too_short_to_split_is_not_split(
+    device: torch.device,
+    make_tiles: Callable[..., TileConfig],
+    count_calls: Callable[..., Counter[str]],
+) -> None:
+    """Four warps with 16 elements of a step each: 16 are one warp's work, 17 those of two."""
+    tiles = make_tiles((16,), 32, 16, sliced=SlicedTile(16, 64, 1))
+    ids = torch.zeros(3, 1, dtype=torch.int32)
+    for intermediate_size, sliced, whole in ((16, 0, 1), (17, 2, 0)):
+        counted = count_calls(down_module, "sliced_down_tile", "down_tile")
+        weights = integers(1, 32, intermediate_size, seed=1)
+        h = integers(3, intermediate_size, seed=2)
+        y = down_of_ids(h.to(device), weights.to(device), ids.to(device), tiles)
+        assert torch.equal(y.cpu(), h @ weights[0].T)
+        if INTERPRETED:
+            assert (counted["sliced_down_tile"], counted["down_tile"]) == (sliced, whole)
