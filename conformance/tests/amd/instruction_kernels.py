@@ -20,6 +20,7 @@ INSTRUCTIONS = (
     "v_cvt_u32_f32 $0, $1",
     "v_cvt_f16_f32 $0, $1",
     "v_cvt_f32_f16 $0, $1",
+    "v_cvt_f32_ubyte0 $0, $1",
     "v_cvt_f32_ubyte2 $0, $1",
     "v_rndne_f32 $0, $1",
     "v_floor_f32 $0, $1",
