@@ -212,12 +212,8 @@ def plan_down(
     column_tiles = cdiv(hidden_size, tile.block_n)
     narrow_column_tiles = 0 if narrow is None else cdiv(hidden_size, narrow.block_n)
     few_tiles = min(max_tiles, programs // column_tiles)
-    parts = 1
-    sliced_constants = None
-    if sliced is not None and sliced.splits(tile.num_warps, intermediate_size):
-        block_n = sliced.weight_rows
-        parts = tile.block_n // block_n
-        sliced_constants = sliced.constants(block_n, tile.num_warps, intermediate_size)
+    sliced_tile = sliced and sliced.constants(tile, matrices=1, size_k=intermediate_size)
+    parts = tile.block_n // sliced_tile[0] if sliced_tile else 1
     by_descriptor = tile.by_descriptor and takes_descriptor(down_proj) and takes_descriptor(h)
     blocks = {
         1: (h, [tiles.block_m, tile.block_k]),
@@ -257,7 +253,7 @@ def plan_down(
             "BLOCK_M": tiles.block_m,
             "TILE": constants(tile),
             "NARROW_TILE": None if narrow is None else constants(narrow),
-            "SLICED_TILE": sliced_constants,
+            "SLICED_TILE": sliced_tile,
             "BY_DESCRIPTOR": by_descriptor,
             "WEIGHT_EVICTION": tiles.weight_eviction,
             "ALLOW_TF32": allow_tf32,

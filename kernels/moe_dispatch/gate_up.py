@@ -157,12 +157,8 @@ def plan_gate_up(
     intermediate_size = gate_up_rows // 2
     column_tiles = cdiv(intermediate_size, tile.block_n)
     few_tiles = min(max_tiles, programs // column_tiles)
-    parts = 1
-    sliced_constants = None
-    if sliced is not None and sliced.splits(tile.num_warps, hidden_size):
-        block_n = sliced.weight_rows // 2
-        parts = tile.block_n // block_n
-        sliced_constants = sliced.constants(block_n, tile.num_warps, hidden_size)
+    sliced_tile = sliced and sliced.constants(tile, matrices=2, size_k=hidden_size)
+    parts = tile.block_n // sliced_tile[0] if sliced_tile else 1
     by_descriptor = tile.by_descriptor and takes_descriptor(gate_up_proj)
     blocks = {1: (gate_up_proj, [tile.block_n, tile.block_k])}
     if tall_block_k != tile.block_k:
@@ -190,7 +186,7 @@ def plan_gate_up(
             "STAGES": tile.num_stages,
             "EVEN_N": intermediate_size % tile.block_n == 0,
             "EVEN_K": hidden_size % max(tile.block_k, tall_block_k) == 0,
-            "SLICED_TILE": sliced_constants,
+            "SLICED_TILE": sliced_tile,
             "BY_DESCRIPTOR": by_descriptor,
             "WEIGHT_EVICTION": tiles.weight_eviction,
             "ALLOW_TF32": allow_tf32,

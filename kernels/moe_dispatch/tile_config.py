@@ -78,13 +78,15 @@ class SlicedTile(NamedTuple):
     block_k: int
     num_stages: int
 
-    def splits(self, num_warps: int, size_k: int) -> bool:
-        """Whether K is so long that several warps have a part of it."""
-        return size_k > self.block_k // num_warps
+    def constants(self, tile: GemmTile, *, matrices: int, size_k: int) -> tuple[int, ...] | None:
+        """BLOCK_N, BLOCK_K, slices, stages, and whether K is whole steps; for the kernels.
 
-    def constants(self, block_n: int, num_warps: int, size_k: int) -> tuple[int | bool, ...]:
-        """What kernels take: BLOCK_N, BLOCK_K, slices, stages, and whether K is whole steps."""
-        return (block_n, self.block_k, num_warps, self.num_stages, size_k % self.block_k == 0)
+        None where K is a part for one warp alone. tile: the ordinary one. matrices: 2 for gate, up.
+        """
+        block_n, even_k = self.weight_rows // matrices, size_k % self.block_k == 0
+        if size_k <= self.block_k // tile.num_warps:
+            return None
+        return block_n, self.block_k, tile.num_warps, self.num_stages, even_k
 
 
 class TileConfig(NamedTuple):
@@ -93,8 +95,7 @@ class TileConfig(NamedTuple):
     heights: rows for which a tile is compiled, ascending; each has the least that holds its rows,
     so that experts with few rows and with many run side by side. Powers of two, and then sums of
     the highest of them, `block_m`, and a lower one. The matrix instruction, and with it the order
-    of the sums, must be the same for all: a token's result does not depend on how many rows its
-    expert has.
+    of the sums, must be the same for all, so that equal tokens have equal bits.
     joint_gate_up: in place of `gate_up` for many rows (see `joint_gate_up`).
     narrow_down: in place of `down` where that has a tile for at most half the multiprocessors, as
     when many tokens go to few experts; a program finds from the schedule which it is. As many warps
@@ -136,7 +137,6 @@ _Rows = dict[int, TileConfig]
 """From the largest mean number of rows per expert that a config is meant for, to the config."""
 
 _UNBOUNDED = 1 << 62
-
 _AMD_SLICED = SlicedTile(32, 256, 2)
 
 _SM_80: _Rows = {

@@ -332,7 +332,7 @@ def test_batch_invariant_whatever_the_others_choose(
     ids = experts.topk_ids.clone()
     ids[0] = 3
     results = []
-    for others in (-1, 3, 4, ids[1:]):
+    for others in (-1, 3, 4, experts.topk_ids[1:]):
         ids[1:] = others
         arguments = replace(experts, topk_ids=ids.clone()).arguments
         results.append(fused_experts(*arguments, batch_invariant=True)[0])

@@ -46,12 +46,10 @@ def test_tiles_fit_shared_memory(arch: str, element_size: int) -> None:
             (config.down, 1),
             (config.narrow_down or config.down, 1),
         ):
-            depths = [tile.block_k] + [tile.tall_block_k or tile.block_k] * len(config.heights)
-            for height, depth, num_stages in zip(
-                config.heights, depths, tile.num_stages, strict=False
-            ):
+            tall_block_k = tile.tall_block_k or tile.block_k
+            for height, num_stages in zip(config.heights, tile.num_stages, strict=True):
+                depth = tile.block_k if height == config.heights[0] else tall_block_k
                 assert fits(height + weight_tiles * tile.block_n, depth, num_stages)
-            assert len(config.heights) == len(tile.num_stages)
         if config.sliced:
             sliced = config.sliced
             rows = config.heights[0] + sliced.weight_rows
